@@ -1,0 +1,1 @@
+"""Model bundles: their format, where they lie, how they are opened, written and checked."""

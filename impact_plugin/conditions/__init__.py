@@ -1,0 +1,1 @@
+"""From words and lengths to the generator's prefix: text, length and neighbouring sounds."""

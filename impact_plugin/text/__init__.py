@@ -1,0 +1,1 @@
+"""Words to features: the text encoders."""
