@@ -49,6 +49,12 @@ def takes_folder() -> Path:
     return data_folder() / "takes"
 
 
+def takes_index() -> Path:
+    """The index of all takes, wherever they lie. Always on this machine, which the takes themselves need not be."""
+    return data_folder() / "takes.sqlite3"
+
+
 def builtin_presets_folder() -> Path:
-    """The presets that come with the program."""
-    return Path(__file__).parent / "presets" / "banks"
+    """The presets that come with the program: in the package once installed, `presets/` of the source tree else."""
+    installed = Path(__file__).parent / "presets" / "banks"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "presets"

@@ -44,13 +44,16 @@ ALIASES: dict[str, str] = {
 #: Keys of other tools that have no counterpart here, and what to use instead.
 HINTS: dict[str, str] = {"output_format": "the sample rate is the key rate, the file type is --format and --subtype"}
 
+#: `slot.NAME` fills a slot of the preset that the request names; it is gone once the preset has been filled in.
+SLOT_PREFIX = "slot."
+
 _DEFAULT_WORDS = frozenset({"", "auto", "default", "none", "null"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _UCS = re.compile(r"[A-Z]{2,8}[A-Za-z]{0,8}")
 
 
-class _Misfit(ValueError):
+class _MisfitError(ValueError):
     """A value that a key does not take; pydantic turns it into its own error, :func:`_refusal` into ours."""
 
 
@@ -58,16 +61,16 @@ def _number(value: object) -> float:
     """A finite number from an int, a float or a numeric string."""
     if isinstance(value, str):
         if "_" in value:
-            raise _Misfit("no number")
+            raise _MisfitError("no number")
         value = float(value.strip())
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise _Misfit("no number")
+        raise _MisfitError("no number")
     try:
         number = float(value)
     except OverflowError:
-        raise _Misfit("too large") from None
+        raise _MisfitError("too large") from None
     if not math.isfinite(number):
-        raise _Misfit("not finite")
+        raise _MisfitError("not finite")
     return number
 
 
@@ -75,7 +78,7 @@ def _whole(value: object) -> int:
     """A whole number; 3.0 and "3.0" are 3."""
     number = _number(value)
     if number != int(number):
-        raise _Misfit("no whole number")
+        raise _MisfitError("no whole number")
     return int(number)
 
 
@@ -88,15 +91,15 @@ def _flag(value: object) -> bool:
         return True
     if word in _FALSE:
         return False
-    raise _Misfit("no truth value")
+    raise _MisfitError("no truth value")
 
 
 def _text(value: object) -> str:
-    """A line of text: control characters become spaces, numbers their shortest writing (hosts turn "808" into 808.0)."""
+    """A line of text; control characters become spaces, numbers text (hosts turn "808" into 808.0)."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         value = f"{_number(value):.10g}"
     if not isinstance(value, str):
-        raise _Misfit("no text")
+        raise _MisfitError("no text")
     value.encode("utf-8")  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
     return "".join(" " if unicodedata.category(char) == "Cc" else char for char in value).strip()
 
@@ -104,7 +107,7 @@ def _text(value: object) -> str:
 def _ucs(value: object) -> str:
     text = _text(value)
     if not _UCS.fullmatch(text):
-        raise _Misfit("no CatID")
+        raise _MisfitError("no CatID")
     return text
 
 
@@ -112,7 +115,7 @@ def _max_length(limit: int) -> BeforeValidator:
     def check(value: object) -> str:
         text = _text(value)
         if len(text) > limit:
-            raise _Misfit("too long")
+            raise _MisfitError("too long")
         return text
 
     return BeforeValidator(check)
@@ -206,6 +209,9 @@ class Request(BaseModel):
     temperature: Annotated[Number | None, Ge(0.0), Le(2.0)] = _key(
         None, "scale of the noise inside the diffusion head", "advanced"
     )
+    coherence: Annotated[Number | None, Ge(0.0), Le(1.0)] = _key(
+        None, "how alike the noise of neighbouring tokens is", "advanced"
+    )
 
     gain_db: Annotated[Number | None, Ge(-60.0), Le(24.0)] = _key(None, "gain after levelling, decibel", "finish")
     peak_db: Annotated[Number | None, Ge(-60.0), Le(-0.1)] = _key(None, "peak of the take, dBFS", "finish")
@@ -239,16 +245,21 @@ class Request(BaseModel):
             ImpactError: `unknown_key` or `bad_argument`; `field` is the key as the caller wrote it.
         """
         values, written = canonical({**mapping, **fixed})
+        for name in values:
+            if name.startswith(SLOT_PREFIX):
+                raise ImpactError("bad_argument", f"{name} fills a slot of a preset: name the preset too", name)
+        if "peak_db" in values and "lufs" in values:
+            raise ImpactError("bad_argument", "give peak_db or lufs, not both", written["lufs"])
         try:
             request = cls.model_validate(values)
         except ValidationError as error:
             name = str(error.errors(include_url=False)[0]["loc"][0])
             raise _refusal(written.get(name, name), name, values.get(name)) from None
         if not request.prompt and not request.preset and request.verb == "generate":
-            empty = "prompt" in values
+            what = "empty" if "prompt" in values else "missing"
             raise ImpactError(
                 "bad_argument",
-                f"the prompt is {'empty' if empty else 'missing'}: say what is to be heard, in 1 to {MAX_PROMPT} characters",
+                f"the prompt is {what}: say what is to be heard, in 1 to {MAX_PROMPT} characters",
                 written.get("prompt", "prompt"),
             )
         if request.previews_every is not None and "preview" not in values:
@@ -374,12 +385,17 @@ def unknown_key(given: str, names: Iterable[str], what: str = "key") -> ImpactEr
         return ImpactError("unknown_key", f"unknown {what} {given}: {HINTS[given]}", given)
     known = list(names)
     near = difflib.get_close_matches(given.lower(), known, n=2, cutoff=0.6)
-    advice = f"did you mean {' or '.join(near)}?" if near else f"the {what}s are {', '.join(known)}"
+    listed = (
+        f"the {what}s are {', '.join(known)}" if len(known) <= 60 else f"none of the {len(known)} {what}s is like it"
+    )
+    advice = f"did you mean {' or '.join(near)}?" if near else listed
     return ImpactError("unknown_key", f"unknown {what} {_shown(given)}: {advice}", given)
 
 
 def _known(given: object) -> str:
     name = ALIASES.get(given, given) if isinstance(given, str) else given
+    if isinstance(name, str) and name.startswith(SLOT_PREFIX) and name != SLOT_PREFIX:
+        return name
     if not isinstance(name, str) or name not in Request.model_fields:
         keys = list(Request.model_fields)
         if isinstance(given, str) and difflib.get_close_matches(given.lower(), keys, n=1, cutoff=0.6):

@@ -39,9 +39,12 @@ def test_round_trip(tmp_path: Path, format: str, subtype: str, error: float) -> 
     strings = {"title": "dög barks", "comment": "{}" * 1000}
     path = write_sound(tmp_path / f"a.{format}", WAVE, 48000, format=kind[0], subtype=kind[1], strings=strings)
     sound = read_sound(path)
-    assert sound.rate == 48000 and sound.audio.shape == (4800, 1) and sound.seconds == pytest.approx(0.1)
+    assert sound.rate == 48000
+    assert sound.audio.shape == (4800, 1)
+    assert sound.seconds == pytest.approx(0.1)
     assert np.abs(sound.audio[:, 0] - WAVE).max() <= error
-    assert sound.strings["title"] == "dög barks" and sound.strings["comment"] == "{}" * 1000
+    assert sound.strings["title"] == "dög barks"
+    assert sound.strings["comment"] == "{}" * 1000
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -67,7 +70,8 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
     write_bytes(path, b"first")
     with pytest.raises(ImpactError) as caught:
         write_bytes(path, b"second")
-    assert caught.value.code == "bad_argument" and path.read_bytes() == b"first"
+    assert caught.value.code == "bad_argument"
+    assert path.read_bytes() == b"first"
     write_bytes(path, b"third", overwrite=True)
     assert path.read_bytes() == b"third"
     assert len(list(tmp_path.iterdir())) == 1
@@ -133,7 +137,8 @@ def test_partial_name_is_hidden_and_recognisable(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", spy)
     write_bytes(tmp_path / "a.wav", b"x")
-    assert seen[0].startswith(".") and seen[0].endswith(PARTIAL)
+    assert seen[0].startswith(".")
+    assert seen[0].endswith(PARTIAL)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

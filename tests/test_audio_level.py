@@ -16,7 +16,9 @@ RATE = 44100
 
 
 def sine(level_db: float, seconds: float = 0.5, hertz: float = 440.0) -> np.ndarray:
-    return (10 ** (level_db / 20) * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE)).astype(np.float32)
+    return (10 ** (level_db / 20) * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE)).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize(("before", "after"), [(20.0, -1.0), (0.0, -1.0), (-0.5, -1.0), (-50.0, -12.0), (-6.0, -6.0)])
@@ -35,7 +37,8 @@ def test_every_audible_take_lies_in_the_promised_range(level: float) -> None:
 
 def test_silence_stays_silence() -> None:
     audio, gain = finish_take(np.zeros(1000, np.float32), RATE)
-    assert gain == 0.0 and not audio.any()
+    assert gain == 0.0
+    assert not audio.any()
 
 
 def test_wishes_of_the_user() -> None:
@@ -56,7 +59,8 @@ def test_samples_that_are_no_numbers() -> None:
 def test_fades_start_and_end_near_nothing_and_leave_the_middle() -> None:
     flat = np.ones(4410, np.float32)
     out = fade(flat, RATE, 0.002, 0.005)
-    assert out[0] < 0.01 and out[-1] < 0.01
+    assert out[0] < 0.01
+    assert out[-1] < 0.01
     assert np.array_equal(out[89:-221], flat[89:-221])
     assert np.isfinite(fade(np.ones(3, np.float32), RATE, 1.0, 1.0)).all()
     assert np.array_equal(flat, np.ones(4410, np.float32))  # the input is left alone
@@ -79,4 +83,5 @@ def test_fit() -> None:
 
 def test_picture() -> None:
     png = spectrogram_png([("a sine", sine(-6), RATE), ("silence " * 30, np.zeros(300, np.float32), RATE)], columns=2)
-    assert png.startswith(b"\x89PNG") and len(png) > 5000
+    assert png.startswith(b"\x89PNG")
+    assert len(png) > 5000

@@ -66,7 +66,7 @@ def test_opened_bundle_is_whole(tiny: Bundle, tiny_bundle: Path) -> None:
     assert tiny.codec.rate == tiny.info.rate == 16000
     assert tiny.codec.dims == tiny.model.config.dims == 8
     assert tiny.text.kind == "minilm"
-    assert tiny.extras["bank.vectors"].dtype == torch.float32
+    assert tiny.extras["bank.seconds"].dtype == torch.float32
     assert tiny.extras["bank.latents"].dtype == torch.int8
     bank = Bank.from_tensors(tiny.extras)
     assert bank is not None

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impact_plugin.bundle.document import MAX_BYTES, read_document
 from impact_plugin.bundle.schema import BundleInfo, Licence, Part, Parts, parse_info
+from impact_plugin.document import MAX_BYTES, read_document
 from impact_plugin.errors import ImpactError
 
 GOOD = f"""\

@@ -72,14 +72,16 @@ def library(folder: Path) -> Path:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples(impact: Impact, command: str) -> None:
     result = impact(*command.split(), "--help")
-    assert result.exit_code == 0 and result.stderr == ""
+    assert result.exit_code == 0
+    assert result.stderr == ""
     assert f"impact {command}" in result.stdout.replace("Usage: impact", "")
 
 
 def test_version_and_no_arguments(impact: Impact) -> None:
     assert impact("--version").stdout == f"impact-plugin {VERSION}\n"
     bare = impact()
-    assert bare.exit_code == 2 and "generate" in bare.output
+    assert bare.exit_code == 2
+    assert "generate" in bare.output
 
 
 def test_unknown_command(impact: Impact) -> None:
@@ -93,7 +95,8 @@ def test_models(impact: Impact, tiny_bundle: Path) -> None:
         row for row in listed if row["name"] == "tiny"
     ).items()
     shown = json.loads(impact("models", "show", "tiny", "--json").stdout)
-    assert shown["name"] == "tiny" and shown["parts"]["codec"]["kind"] == "starter"
+    assert shown["name"] == "tiny"
+    assert shown["parts"]["codec"]["kind"] == "starter"
     assert "seconds_limit: 4.0" in impact("models", "show", str(tiny_bundle)).stdout
     assert impact("models", "verify", "tiny").exit_code == 0
     failed(impact("models", "show", "tinny"), 2, "model_missing")
@@ -137,7 +140,8 @@ def test_bench(impact: Impact) -> None:
     args = ("bench", "--model", "tiny", "--seconds", "0.5,3", "--iterations", "2", "--repeats", "1")
     first, second = (json.loads(line) for line in impact(*args, "--json").stdout.splitlines())
     assert (first["seconds"], second["seconds"], first["model"]) == (0.5, 3.0, "tiny")
-    assert 0 < first["first_preview_s"] < first["take_s"] and first["load_s"] > 0
+    assert 0 < first["first_preview_s"] < first["take_s"]
+    assert first["load_s"] > 0
     assert "FIRST PREVIEW" in impact(*args).stdout
     failed(impact("bench", "--seconds", "two"), 2, "bad_argument")
     failed(impact("bench", "--iterations", ""), 2, "bad_argument")
@@ -159,22 +163,32 @@ def test_doctor(impact: Impact) -> None:
     assert "-> " in broken.stdout
 
 
+def small_codec(run: Path) -> None:
+    """An untrained codec where a codec run leaves its own."""
+    from impact_plugin.codec.starter import StarterCodec, StarterConfig
+    from impact_plugin.training.parts import save_codec
+
+    run.mkdir()
+    widths = {"frame_width": 16, "token_width": 16, "frame_blocks": 1, "token_blocks": 1, "phase_rounds": 2}
+    save_codec(run, StarterCodec(StarterConfig(dims=8, **widths)))
+
+
 def test_library_to_bundle(impact: Impact, tmp_path: Path) -> None:
-    """Every step of training, as short as it can be: library, codec, generator, bundle, take, round trip."""
+    """Library, generator, bundle, take, round trip, each as short as it can be."""
     library(tmp_path / "sounds")
     result = impact("data", "folder", "sounds", "-o", "data", "--json")
     assert json.loads(result.stdout)["sounds"] == 4, result.output
-    result = impact("train", "codec", "data", "-o", "codec", "--steps", "2", "--dims", "8", "--batch", "2", "--device", "cpu")
-    assert result.exit_code == 0, result.output
-    again = impact("train", "codec", "data", "-o", "codec", "--steps", "2", "--dims", "8", "--batch", "2", "--device", "cpu")
-    assert again.exit_code == 0, again.output
-    result = impact(
-        *("train", "generator", "data", "--codec", "codec", "-o", "run", "--bundle", "mine", "--steps", "2"),
-        *("--seconds-limit", "1", "--set", "iterations=3", "--device", "cpu", "--json"),
-    )
+    small_codec(tmp_path / "codec")
+    train = ("train", "generator", "data", "--codec", "codec", "-o", "run", "--bundle", "mine", "--steps", "2")
+    options = ("--seconds-limit", "1", "--set", "iterations=3", "--device", "cpu", "--json")
+    result = impact(*train, *options)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["path"] == "mine"
+    failed(impact(*train, *options), 2, "bad_argument")
     assert impact("models", "verify", "mine").exit_code == 0
+    shown = json.loads(impact("models", "show", "./mine", "--json").stdout)
+    assert shown["defaults"]["iterations"] == 3
+    assert shown["licences"][0]["licence"] == "own library"
     assert impact("generate", "dog bark", "--model", "./mine", "-o", "a.wav").exit_code == 0
     assert (tmp_path / "a.wav").is_file()
     result = impact("evaluate", "roundtrip", "sounds", "-o", "after", "--model", "./mine", "--json")
@@ -182,6 +196,24 @@ def test_library_to_bundle(impact: Impact, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "after").iterdir()) == sorted(
         path.name for path in (tmp_path / "sounds").iterdir()
     )
+
+
+def test_codec_of_another_rate_is_refused(impact: Impact, tmp_path: Path) -> None:
+    library(tmp_path / "sounds")
+    assert impact("data", "folder", "sounds", "-o", "data").exit_code == 0
+    result = impact("train", "generator", "data", "--codec", "tiny", "-o", "run", "--steps", "1")
+    assert "16000 hz" in failed(result, 2, "bad_argument")
+
+
+def test_codec_training_leaves_a_codec(impact: Impact, tmp_path: Path) -> None:
+    from impact_plugin.training.parts import read_codec
+
+    library(tmp_path / "sounds")
+    assert impact("data", "folder", "sounds", "-o", "data").exit_code == 0
+    options = ("--steps", "1", "--dims", "8", "--batch", "2", "--device", "cpu")
+    result = impact("train", "codec", "data", "-o", "run", *options)
+    assert result.exit_code == 0, result.output
+    assert read_codec(tmp_path / "run").dims == 8
 
 
 @pytest.mark.parametrize(

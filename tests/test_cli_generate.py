@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 from impact_plugin.audio.files import PARTIAL
 from impact_plugin.cli.app import app
 from impact_plugin.request import Request
-from impact_plugin.takes.record import ROW, read_record
+from impact_plugin.takes.file import read_record
+from impact_plugin.takes.record import ROW
 
 Impact = Callable[..., Result]
 
@@ -48,7 +49,8 @@ def rows(result: Result) -> list[dict[str, Any]]:
 def test_one_take(impact: Impact) -> None:
     result = impact("glass bottle shatters on concrete", "-o", "out.wav", "--seconds", "1.5", "--rate", "48000")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("out.wav  1.50 s  seed ") and result.stderr == ""
+    assert result.stdout.startswith("out.wav  1.50 s  seed ")
+    assert result.stderr == ""
     assert files() == ["out.wav"]
     info = soundfile.info("out.wav")
     assert (info.samplerate, info.frames, info.channels, info.subtype) == (48000, 72000, 1, "PCM_24")
@@ -64,7 +66,8 @@ def test_rows_are_the_contracts_and_nothing_else_is_on_stdout(impact: Impact) ->
     assert (one["seed"], two["seed"], one["prompt"], one["rate"], one["seconds"]) == (7, 8, "dog", 16000, 1.0)
     assert (one["iterations"], one["guidance"], one["model"], one["first_preview_s"]) == (4, 2.0, "tiny", None)
     assert one["elapsed_s"] > 0
-    assert Path(one["path"]).parent == Path("new/folder") and Path(one["path"]).is_file()
+    assert Path(one["path"]).parent == Path("new/folder")
+    assert Path(one["path"]).is_file()
     assert result.stderr == ""
 
 
@@ -81,10 +84,11 @@ def test_nothing_is_overwritten_unless_asked(impact: Impact) -> None:
     for _ in range(2):
         assert impact("dog", "--seconds", "0.2", "-o", "a.wav", "--seed", "1").exit_code == 0
     assert files() == ["a.wav", "a_2.wav"]
-    assert Path("a.wav").read_bytes()[-500:] == Path("a_2.wav").read_bytes()[-500:]
+    assert np.array_equal(soundfile.read("a.wav")[0], soundfile.read("a_2.wav")[0])
     first = Path("a.wav").read_bytes()
     assert impact("dog", "--seconds", "0.2", "-o", "a.wav", "--seed", "2", "--overwrite").exit_code == 0
-    assert files() == ["a.wav", "a_2.wav"] and Path("a.wav").read_bytes() != first
+    assert files() == ["a.wav", "a_2.wav"]
+    assert Path("a.wav").read_bytes() != first
 
 
 def test_same_seed_same_samples_and_a_variant_alone(impact: Impact) -> None:
@@ -112,13 +116,21 @@ def test_a_take_says_how_to_make_it_again(impact: Impact) -> None:
         (("-o", "x.flac"), "flac", "PCM_24"),
         (("-o", "x.WAV", "--subtype", "FLOAT"), "wav", "FLOAT"),
         (("-o", "d/", "--format", "flac", "--subtype", "PCM_16"), "flac", "PCM_16"),
-        (("-o", "no_ending",), "wav", "PCM_24"),
+        (
+            (
+                "-o",
+                "no_ending",
+            ),
+            "wav",
+            "PCM_24",
+        ),
     ],
 )
 def test_formats(impact: Impact, args: tuple[str, ...], ending: str, subtype: str) -> None:
     (row,) = rows(impact("dog", "--seconds", "0.3", "--json", *args))
     info = soundfile.info(row["path"])
-    assert row["path"].endswith(f".{ending}") and info.subtype == subtype
+    assert row["path"].endswith(f".{ending}")
+    assert info.subtype == subtype
 
 
 def test_previews(impact: Impact) -> None:
@@ -128,18 +140,22 @@ def test_previews(impact: Impact) -> None:
     assert told == [f"pre/views/a_i{iteration:03d}.wav" for iteration in (1, 2, 3)]
     for path in told:
         audio, rate = soundfile.read(path)
-        assert rate == 44100 and len(audio) == 44100 and np.abs(audio).max() > 0.01
+        assert rate == 44100
+        assert len(audio) == 44100
+        assert np.abs(audio).max() > 0.01
     assert 0 < row["first_preview_s"] <= row["elapsed_s"]
     assert len(files()) == 4
 
 
 def test_preset(impact: Impact) -> None:
     (row,) = rows(impact("--preset", "glass_break", "--seconds", "0.5", "--seed", "4", "--json"))
-    assert "shatters on" in row["prompt"] and "GLASBrk_" in row["path"]
+    assert "shatters on" in row["prompt"]
+    assert "GLASBrk_" in row["path"]
     (again,) = rows(impact("--preset", "glass_break", "--seconds", "0.5", "--seed", "4", "--json"))
     assert again["prompt"] == row["prompt"]
     error = impact("--preset", "glas_break")
-    assert error.exit_code == 2 and error.stderr.startswith("impact: unknown_preset: ")
+    assert error.exit_code == 2
+    assert error.stderr.startswith("impact: unknown_preset: ")
 
 
 def test_from_text(impact: Impact) -> None:
@@ -153,7 +169,8 @@ def test_from_text(impact: Impact) -> None:
 
 def test_from_csv(impact: Impact) -> None:
     Path("p.csv").write_text(
-        "id,prompt,seconds,seed,variants\nbark,dog barks,0.5,3,2\n,\"rain, heavy\",,4,\nünï/1,wind,0.25,,\n", encoding="utf-8-sig"
+        'id,prompt,seconds,seed,variants\nbark,dog barks,0.5,3,2\n,"rain, heavy",,4,\nünï/1,wind,0.25,,\n',
+        encoding="utf-8-sig",
     )
     made = rows(impact("--from", "p.csv", "-o", "out", "--seconds", "0.75", "--json"))
     assert [row["id"] for row in made] == ["bark", "bark", "2", "ünï/1"]
@@ -191,15 +208,18 @@ def test_one_bad_row_and_nothing_is_made(impact: Impact, name: str, text: str, w
     Path(name).write_text(text)
     result = impact("--from", name, "-o", "out", "--json")
     assert result.exit_code == 2
-    assert words in result.stderr and result.stderr.count("\n") == 1 and result.stdout == ""
-    assert files() == [name] and not Path("out").exists()
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert files() == [name]
+    assert not Path("out").exists()
 
 
 def test_from_files_that_cannot_be_read(impact: Impact) -> None:
     Path("latin.txt").write_bytes("Tür".encode("latin-1"))
     for name in ("latin.txt", "missing.txt", "."):
         result = impact("--from", name, "-o", "out")
-        assert result.exit_code == 2 and result.stderr.startswith("impact: bad_file: "), name
+        assert (result.exit_code, result.stderr[:18]) == (2, "impact: bad_file: "), name
 
 
 @pytest.mark.parametrize(
@@ -237,15 +257,19 @@ def test_bad_input(impact: Impact, args: tuple[str, ...], code: str, words: str)
     Path("file").write_text("a file, not a folder")
     result = impact(*args)
     assert result.exit_code == 2, result.output
-    assert result.stderr.startswith(f"impact: {code}: ") and words in result.stderr
-    assert result.stderr.count("\n") == 1 and result.stdout == ""
+    assert result.stderr.startswith(f"impact: {code}: ")
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
     assert files() == ["file"]
 
 
 def test_missing_bundle(impact: Impact) -> None:
     result = impact("dog", "-o", "new/", model="no-such-model")
-    assert result.exit_code == 2 and result.stderr.startswith("impact: model_missing: ")
-    assert files() == [] and not Path("new").exists()
+    assert result.exit_code == 2
+    assert result.stderr.startswith("impact: model_missing: ")
+    assert files() == []
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize("harm", ["truncated", "tampered", "gone", "no yaml"])
@@ -273,7 +297,8 @@ def test_too_little_room_is_seen_beforehand(impact: Impact, monkeypatch: pytest.
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     result = impact("dog", "-o", "d/")
-    assert result.exit_code == 1 and result.stderr.startswith("impact: disk_full: ")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("impact: disk_full: ")
     assert files() == []
 
 
@@ -298,12 +323,14 @@ def test_interruption_leaves_nothing_half_written(impact: Impact, monkeypatch: p
     monkeypatch.setattr(os, "fsync", stop)
     result = impact("dog", "--seconds", "0.2", "-o", "a.wav")
     assert result.exit_code == 130
-    assert files() == [] and not list(Path().glob(f".*{PARTIAL}"))
+    assert files() == []
+    assert not list(Path().glob(f".*{PARTIAL}"))
 
 
 def test_playing_without_a_device_is_no_error(impact: Impact) -> None:
     result = impact("dog", "--seconds", "0.05", "-o", "a.wav", "--play")
-    assert result.exit_code == 0 and files() == ["a.wav"]
+    assert result.exit_code == 0
+    assert files() == ["a.wav"]
 
 
 def test_keys_are_listed(impact: Impact) -> None:

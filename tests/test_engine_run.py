@@ -52,7 +52,8 @@ def test_events_in_order(engine: Engine) -> None:
     assert events[0] == Started(5, 2, 1.0)
     progress = [event for event in events if isinstance(event, Progress)]
     assert [(event.iteration, event.iterations) for event in progress] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert progress[-1].fraction == 1.0 and all(event.seconds_left >= 0 for event in progress)
+    assert progress[-1].fraction == 1.0
+    assert all(event.seconds_left >= 0 for event in progress)
     results = [event for event in events if isinstance(event, Result)]
     assert [(event.variant, event.seed) for event in results] == [(0, 5), (1, 6)]
     assert events[-1] == Ended("ok")
@@ -61,7 +62,8 @@ def test_events_in_order(engine: Engine) -> None:
 @pytest.mark.parametrize(("seconds", "rate"), [(0.05, 16000), (1.0, 44100), (1.2345, 48000), (4.0, 22050)])
 def test_takes_are_exactly_as_long_as_asked_and_audible(engine: Engine, seconds: float, rate: int) -> None:
     (audio,) = takes(engine, plan_of(engine, seconds=seconds, rate=rate, iterations=2))
-    assert audio.shape == (round(seconds * rate),) and audio.dtype == np.float32
+    assert audio.shape == (round(seconds * rate),)
+    assert audio.dtype == np.float32
     assert np.isfinite(audio).all()
     assert -20 <= 20 * np.log10(np.abs(audio).max()) <= -0.1
 
@@ -109,9 +111,11 @@ def test_previews_change_nothing_and_are_the_whole_sound(engine: Engine) -> None
     plain = takes(engine, plan_of(engine, iterations=6))
     events = list(engine.run(plan_of(engine, iterations=6, previews_every=1, rate=22050)))
     previews = [event for event in events if isinstance(event, Preview)]
-    assert len(previews) == 5 and [event.iteration for event in previews] == [1, 2, 3, 4, 5]
+    assert len(previews) == 5
+    assert [event.iteration for event in previews] == [1, 2, 3, 4, 5]
     for preview in previews:
-        assert preview.seconds == 1.0 and preview.rate == 22050
+        assert preview.seconds == 1.0
+        assert preview.rate == 22050
         quarters = np.abs(preview.audio[: 4 * (22050 // 4)]).reshape(4, -1).max(axis=1)
         assert (quarters > 1e-3).all()  # nowhere silent, not even where nothing is decided
     assert np.array_equal(plain[0], takes(engine, plan_of(engine, iterations=6, previews_every=2))[0])
@@ -128,7 +132,8 @@ def test_changed_words_keep_what_is_decided(engine: Engine) -> None:
                 if change:
                     job.control.set_prompt("thunder and rain", weight)
             engine.advance([job])
-        assert len(job.changes) == change and all(made.iteration == 4 for made in job.changes)
+        assert len(job.changes) == change
+        assert all(made.iteration == 4 for made in job.changes)
         return job.tracks[0].latents.clone(), decided.clone()
 
     before, decided = latents(False)
@@ -216,12 +221,17 @@ def test_a_preview_that_fails_harms_nothing(tiny: Bundle, monkeypatch: pytest.Mo
     monkeypatch.setattr(tiny, "codec", _Broken(tiny.codec, RuntimeError("no preview today"), "preview"))
     events = list(Engine(tiny, threads=1).run(plan_of(Engine(tiny, threads=1), previews_every=1)))
     assert not any(isinstance(event, Preview) for event in events)
-    assert isinstance(events[-2], Result) and events[-1] == Ended("ok")
+    assert isinstance(events[-2], Result)
+    assert events[-1] == Ended("ok")
 
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
 )
 def test_out_of_memory(tiny: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(tiny, "codec", _Broken(tiny.codec, error, "final"))

@@ -21,9 +21,12 @@ FORBIDDEN = set('/\\:*?"<>|$`\0') | {chr(code) for code in range(32)}
 def test_any_prompt_gives_a_safe_name(prompt: str, model: str, seed: int, variant: int) -> None:
     stem = take_stem(prompt, catid="DOORWood", model=model, seed=seed, variant=variant)
     blocks = stem.split("_")
-    assert len(blocks) == 5 and all(blocks)
-    assert blocks[0] == "DOORWood" and blocks[4] == f"s{seed}-t{variant:02d}"
-    assert not FORBIDDEN & set(stem) and not stem.startswith(".")
+    assert len(blocks) == 5
+    assert all(blocks)
+    assert blocks[0] == "DOORWood"
+    assert blocks[4] == f"s{seed}-t{variant:02d}"
+    assert not FORBIDDEN & set(stem)
+    assert not stem.startswith(".")
     assert len(f"{stem}_2.flac".encode()) <= MAX_BYTES
     assert len(blocks[1]) < 25
 
@@ -32,9 +35,13 @@ def test_any_prompt_gives_a_safe_name(prompt: str, model: str, seed: int, varian
 @given(st.text(max_size=300))
 def test_any_id_gives_a_safe_name(text: str) -> None:
     stem = safe_stem(text)
-    assert stem and not FORBIDDEN & set(stem)
-    assert stem not in {".", ".."} and not stem.startswith(".") and len(stem.encode()) <= MAX_BYTES + 5
-    assert "/" not in stem and Path(stem).name == stem
+    assert stem
+    assert not FORBIDDEN & set(stem)
+    assert stem not in {".", ".."}
+    assert not stem.startswith(".")
+    assert len(stem.encode()) <= MAX_BYTES + 5
+    assert "/" not in stem
+    assert Path(stem).name == stem
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,8 @@ def test_fx_names(prompt: str, name: str) -> None:
 
 
 def test_reserved_names_of_windows() -> None:
-    assert safe_stem("CON") == "take-CON" and safe_stem("lpt1.txt") == "take-lpt1.txt"
+    assert safe_stem("CON") == "take-CON"
+    assert safe_stem("lpt1.txt") == "take-lpt1.txt"
     assert safe_stem("row 1_a") == "row 1_a"
 
 

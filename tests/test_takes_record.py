@@ -1,4 +1,4 @@
-"""Takes on disk: names never collide, and a file knows what it is."""
+"""What a take knows about itself, and that names never collide."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from impact_plugin.audio.files import Format, encode_sound
+from impact_plugin.audio.files import PARTIAL
 from impact_plugin.errors import ImpactError
 from impact_plugin.request import Request
-from impact_plugin.takes.record import ROW, TakeRecord, read_record
-from impact_plugin.takes.riff import info_strings
+from impact_plugin.takes.categories import CATEGORIES, words_of
+from impact_plugin.takes.record import MORE, ROW, Change, TakeRecord
 from impact_plugin.takes.save import save_take, write_new
+from impact_plugin.takes.ucs import _RULES, FALLBACK
 
 WAVE = np.linspace(-0.5, 0.5, 4410, dtype=np.float32)
 PROMPT = 'a "quoted" prompt, with ünicode and a \\ backslash ' + "\U0001f4a5" * 1900
@@ -35,23 +36,8 @@ RECORD = TakeRecord(
     request={"prompt": PROMPT, "negative": "\U0001f4a5" * 2000, "seed": 16777215, "seconds": 0.1},
     native_rate=44100,
     made="2025-01-02T03:04:05+00:00",
+    changes=(Change(iteration=3, prompt="another", weight=0.5),),
 )
-
-
-@pytest.mark.parametrize("format", ["wav", "flac"])
-def test_record_comes_back_out_of_the_file(tmp_path: Path, format: Format) -> None:
-    saved = save_take(tmp_path, "take", WAVE, RECORD, format=format)
-    assert saved.path == str(tmp_path / f"take.{format}")
-    assert read_record(Path(saved.path)) == saved
-    assert len(soundfile.read(saved.path)[0]) == len(WAVE)
-
-
-def test_short_records_show_in_other_readers(tmp_path: Path) -> None:
-    record = RECORD.model_copy(update={"prompt": "dög barks", "request": {"prompt": "dög barks"}})
-    with soundfile.SoundFile(save_take(tmp_path, "take", WAVE, record).path) as sound:
-        assert sound.title == "dög barks"
-        assert sound.software.startswith("impact-plugin ")
-        assert json.loads(sound.comment)["seed"] == RECORD.seed
 
 
 def test_record_makes_the_request_again() -> None:
@@ -61,38 +47,16 @@ def test_record_makes_the_request_again() -> None:
 def test_row_is_the_contracts() -> None:
     row = RECORD.row()
     assert list(row) == list(ROW)
-    assert row["first_preview_s"] is None and row["variant"] == 1
+    assert row["first_preview_s"] is None
+    assert row["variant"] == 1
+    assert list(RECORD.long_row()) == [*ROW, *MORE]
 
 
 def test_path_is_not_embedded() -> None:
     text = RECORD.model_copy(update={"path": "/home/somebody/take.wav"}).to_json()
-    assert "somebody" not in text and "\n" not in text
-
-
-def test_names_are_never_used_twice(tmp_path: Path) -> None:
-    paths = [Path(save_take(tmp_path, "take", WAVE, RECORD).path).name for _ in range(3)]
-    assert paths == ["take.wav", "take_2.wav", "take_3.wav"]
-    before = (tmp_path / "take.wav").stat().st_mtime_ns
-    assert Path(save_take(tmp_path, "take", WAVE, RECORD, overwrite=True).path).name == "take.wav"
-    assert (tmp_path / "take.wav").stat().st_mtime_ns >= before
-    assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_a_name_that_is_taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "take.wav").write_bytes(b"somebody else's")
-    monkeypatch.setattr(Path, "exists", lambda self: False)
-    assert write_new(tmp_path, "take", ".wav", b"ours").name == "take_2.wav"
-    assert (tmp_path / "take.wav").read_bytes() == b"somebody else's"
-
-
-def test_files_that_are_no_takes(tmp_path: Path) -> None:
-    (tmp_path / "plain.wav").write_bytes(encode_sound(WAVE, 44100))
-    (tmp_path / "other.wav").write_bytes(encode_sound(WAVE, 44100, strings={"comment": '{"a": 1}'}))
-    (tmp_path / "text.wav").write_text("text")
-    for name in ("plain.wav", "other.wav", "text.wav", "missing.wav"):
-        with pytest.raises(ImpactError) as caught:
-            read_record(tmp_path / name)
-        assert caught.value.code == "bad_file"
+    assert "somebody" not in text
+    assert "\n" not in text
+    assert TakeRecord.from_json(text) == RECORD
 
 
 def test_records_of_later_versions_can_be_read() -> None:
@@ -100,12 +64,58 @@ def test_records_of_later_versions_can_be_read() -> None:
     assert TakeRecord.from_json(text).seed == RECORD.seed
 
 
+@pytest.mark.parametrize("change", [{"rating": 6}, {"rating": -1}, {"loop": [5, 4]}, {"time_reference": -1}, {"id": 5}])
+def test_records_that_cannot_be(change: dict[str, object]) -> None:
+    data = {**json.loads(RECORD.to_json()), **change}
+    with pytest.raises(ImpactError) as caught:
+        TakeRecord.from_json(json.dumps(data))
+    assert caught.value.code == "bad_file"
+    with pytest.raises(ValidationError):
+        TakeRecord.model_validate(data)
+
+
 @settings(deadline=None)
-@given(st.binary(max_size=200), st.integers(0, 60))
-def test_any_bytes_have_strings_or_none(tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int) -> None:
-    path = tmp_path_factory.getbasetemp() / "junk.wav"
-    data = encode_sound(WAVE[:8], 44100, strings={"title": "t", "comment": "c"})
-    path.write_bytes(data[:at] + junk + data[at + len(junk) // 2 :])
-    assert all(isinstance(text, str) for text in info_strings(path).values())
-    path.write_bytes(junk)
-    assert info_strings(path) == {} or junk.startswith(b"R")
+@given(st.text(max_size=300) | st.binary(max_size=300))
+def test_any_text_is_a_record_or_refused(text: str | bytes) -> None:
+    with pytest.raises(ImpactError) as caught:
+        TakeRecord.from_json(text)
+    assert caught.value.code == "bad_file"
+
+
+def test_stem_is_a_name_of_the_universal_category_system() -> None:
+    record = RECORD.model_copy(update={"prompt": "glass breaks", "ucs": "GLASBrk", "seed": 5})
+    assert record.stem == "GLASBrk_GlassBreaks_IMPACT_starter_s5-t01"
+
+
+def test_names_are_never_used_twice(tmp_path: Path) -> None:
+    paths = [Path(save_take(tmp_path, "take", WAVE, RECORD).path).name for _ in range(3)]
+    assert paths == ["take.wav", "take_2.wav", "take_3.wav"]
+    before = (tmp_path / "take.wav").read_bytes()
+    assert Path(save_take(tmp_path, "take", -WAVE, RECORD, overwrite=True).path).name == "take.wav"
+    assert (tmp_path / "take.wav").read_bytes() != before
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_every_take_has_an_id_of_its_own(tmp_path: Path) -> None:
+    saved = [save_take(tmp_path, "take", WAVE, RECORD) for _ in range(20)]
+    assert len({record.take for record in saved}) == 20
+    assert all(len(record.take) == 16 and int(record.take, 16) >= 0 for record in saved)
+    assert saved[0].made == RECORD.made
+
+
+def test_a_name_that_is_taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "take.wav").write_bytes(b"somebody else's")
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert write_new(tmp_path, "take", ".wav", b"ours").name == "take_2.wav"
+    assert (tmp_path / "take.wav").read_bytes() == b"somebody else's"
+    assert not list(tmp_path.glob(f".*{PARTIAL}"))
+
+
+def test_every_category_has_words() -> None:
+    for catid in {catid for _, catid in _RULES} | {FALLBACK}:
+        assert all(words_of(catid)), catid
+    assert words_of("GUNRif") == ("GUNS", "RIFLE")
+    assert words_of("COMMic") == ("COMMUNICATIONS", "")
+    assert words_of("THUN") == ("WEATHER", "THUNDER")
+    assert words_of("XXXXMisc") == words_of("") == words_of("door") == ("", "")
+    assert all(short == short.upper() and word == word.upper() for short, word in CATEGORIES.items())

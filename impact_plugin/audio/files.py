@@ -10,12 +10,14 @@ import contextlib
 import errno
 import io
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ BYTES: dict[str, int] = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
 
 #: Temporary files end like this, so that a clean-up knows its own.
 PARTIAL = ".impact-partial"
+_PARTIAL_NAME = re.compile(r"\.[0-9a-f]{12}" + re.escape(PARTIAL))
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows knows no quota error
 _REFUSED = {
@@ -126,20 +129,45 @@ def write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
     """Write a file under a temporary name in the same folder, flush it to the disk, then give it its name.
 
     Raises:
-        ImpactError: `disk_full`; `bad_argument` where the folder cannot be written or the file exists already and
+        ImpactError: see :func:`write_file`.
+    """
+
+    def fill(handle: BinaryIO) -> None:
+        handle.write(data)
+
+    return write_file([path], fill, overwrite=overwrite)
+
+
+def write_file(names: Iterable[Path], fill: Callable[[BinaryIO], None], *, overwrite: bool = False) -> Path:
+    """Write a file under a temporary name, flush it to the disk, then give it the first of these names that is free.
+
+    Args:
+        names: in one folder; fill: writes the content into the file, which is open for reading and writing.
+        overwrite: take the first name, whatever it holds.
+
+    Raises:
+        ImpactError: `disk_full`; `bad_argument` where the folder cannot be written, or every name is taken and
             `overwrite` is not set. The partial file is removed in each case.
     """
+    candidates = iter(names)
+    path = next(candidates)
     partial = path.parent / f".{secrets.token_hex(6)}{PARTIAL}"
     try:
         try:
-            with open(partial, "xb") as handle:
-                handle.write(data)
+            with open(partial, "x+b") as handle:
+                fill(handle)
                 handle.flush()
                 os.fsync(handle.fileno())
-            if overwrite:
-                os.replace(partial, path)
-            else:
-                _rename_new(partial, path)
+            while True:
+                try:
+                    _give_name(partial, path, overwrite)
+                    break
+                except FileExistsError as error:
+                    taken = error
+                following = next(candidates, None)
+                if following is None:
+                    raise taken
+                path = following
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -147,6 +175,34 @@ def write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
         raise disk_error(error, path) from error
     _flush_folder(path.parent)
     return path
+
+
+def remove_partials(folder: Path, *, older_than_s: float = 600.0) -> list[Path]:
+    """Remove temporary files that a crash left in a folder: only ours, by their names, and only old ones.
+
+    Args:
+        older_than_s: seconds since they were last written to; a younger one may be somebody's work.
+    """
+    removed = []
+    limit = time.time() - older_than_s
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                ours = _PARTIAL_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                if ours and entry.stat(follow_symlinks=False).st_mtime <= limit:
+                    os.unlink(entry.path)
+                    removed.append(Path(entry.path))
+    return removed
+
+
+def _give_name(partial: Path, path: Path, overwrite: bool) -> None:
+    """Raises: FileExistsError when the name is taken and must not be."""
+    if overwrite:
+        os.replace(partial, path)
+    elif path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    else:
+        _rename_new(partial, path)
 
 
 def _rename_new(partial: Path, path: Path) -> None:
@@ -241,13 +297,13 @@ def check_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise ImpactError(
             "disk_full",
-            f"{folder} has {free / 1e6:.1f} MB free, {needed / 1e6:.1f} MB are needed; free some space or write elsewhere",
+            f"{folder} has {free / 1e6:.1f} MB free, {needed / 1e6:.1f} MB are needed: free some or write elsewhere",
         )
 
 
 def sound_bytes(seconds: float, rate: int, subtype: str) -> int:
     """Bytes that a mono sound file takes at most, metadata included."""
-    return int(seconds * rate + 1) * BYTES[subtype] + 16384
+    return int(seconds * rate + 1) * BYTES[subtype] + (1 << 16)
 
 
 def read_sound(path: Path) -> Sound:

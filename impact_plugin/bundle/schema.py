@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from impact_plugin.bundle.document import Document, Key, read_document
 from impact_plugin.bundle.nearest import suggestion
+from impact_plugin.document import Document, Key, read_document
 from impact_plugin.errors import ImpactError
 
 FORMAT: Final = 1

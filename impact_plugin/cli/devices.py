@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any
 
 import typer
@@ -59,26 +60,7 @@ def compute_devices() -> list[dict[str, Any]]:
 
 def audio_outputs() -> tuple[list[dict[str, Any]], str]:
     """Audio outputs, and why there are none if so."""
-    try:
-        import sounddevice
-    except ImportError:
-        return [], "the extra for playing is not installed (pip install 'impact-plugin[play]')"
-    except OSError as error:
-        return [], f"PortAudio cannot be loaded ({error})"
-    try:
-        apis = sounddevice.query_hostapis()
-        found = [
-            {
-                "kind": "audio",
-                "id": index,
-                "name": device["name"],
-                "api": apis[device["hostapi"]]["name"],
-                "rate": round(device["default_samplerate"]),
-                "channels": device["max_output_channels"],
-            }
-            for index, device in enumerate(sounddevice.query_devices())
-            if device["max_output_channels"] > 0
-        ]
-    except (sounddevice.PortAudioError, OSError) as error:
-        return [], str(error)
-    return found, "" if found else "this machine has none"
+    from impact_plugin.audio.outputs import list_outputs
+
+    outputs, problem = list_outputs()
+    return [{"kind": "audio", **dataclasses.asdict(output)} for output in outputs], problem

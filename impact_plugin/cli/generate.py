@@ -87,6 +87,15 @@ def generate(
             rich_help_panel=_FILES,
         ),
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            metavar="TAKE",
+            help="Make a take again: a file of it, or its id. Other options change it.",
+            rich_help_panel=_SOUND,
+        ),
+    ] = None,
     play: Annotated[
         bool, typer.Option("--play", help="Play each take when it is done.", rich_help_panel=_MACHINE)
     ] = False,
@@ -112,6 +121,7 @@ def generate(
     impact generate "laser shot" --seconds 0.8 --rate 48000 --previews previews/
     impact generate --preset footstep --set gain_db=-3
     impact generate --from prompts.csv -o takes/ --json
+    impact generate --like out.wav --guidance 6
     """
     from impact_plugin.cli.rows import read_rows, single_row
     from impact_plugin.request import assignments
@@ -134,7 +144,15 @@ def generate(
     }
     given = {key: value for key, value in options.items() if value is not None}
     common = _merge(given, assignments(settings or []))
-    if source is not None:
+    record = None
+    if like is not None:
+        if source is not None:
+            raise ImpactError("bad_argument", "give --like or --from, not both", "like")
+        from impact_plugin.cli.like import read_like
+
+        row, record = read_like(like, common if prompt is None else {**common, "prompt": prompt})
+        rows = [row]
+    elif source is not None:
         if prompt is not None:
             raise ImpactError("bad_argument", "give a prompt or --from FILE, not both", "from")
         rows = read_rows(source, common)
@@ -151,7 +169,16 @@ def generate(
 
     from impact_plugin.cli.making import make_takes
 
-    make_takes(rows, target, model=model, device=device, previews=previews, overwrite=overwrite, as_json=as_json)
+    make_takes(
+        rows,
+        target,
+        model=model,
+        device=device,
+        previews=previews,
+        overwrite=overwrite,
+        as_json=as_json,
+        like=record,
+    )
 
 
 def _merge(options: Mapping[str, object], settings: Mapping[str, str]) -> dict[str, object]:

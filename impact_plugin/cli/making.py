@@ -5,7 +5,6 @@ Knows the engine and the target. Does not know the command's options.
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,11 @@ from impact_plugin.cli.rows import Row
 from impact_plugin.cli.target import Target
 from impact_plugin.errors import ImpactError
 from impact_plugin.takes.record import TakeRecord
-from impact_plugin.takes.save import save_take, write_new
+from impact_plugin.takes.save import write_new
+from impact_plugin.takes.store import TakeStore
 
 if TYPE_CHECKING:
+    from impact_plugin.engine.control import JobControl
     from impact_plugin.engine.engine import Engine
     from impact_plugin.engine.events import Preview, Result
     from impact_plugin.engine.plan import Plan
@@ -48,6 +49,7 @@ class Options:
     previews: Path | None
     overwrite: bool
     as_json: bool
+    store: TakeStore
 
 
 def make_takes(
@@ -59,8 +61,12 @@ def make_takes(
     previews: Path | None,
     overwrite: bool,
     as_json: bool,
+    like: TakeRecord | None = None,
 ) -> None:
     """Make every row's takes. Nothing is made before every row has been planned and the disk found large enough.
+
+    Args:
+        like: the take that the one row is made like; its model is used unless another is named.
 
     Raises:
         ImpactError: what is wrong with a row, the bundle, the disk or the memory.
@@ -70,19 +76,30 @@ def make_takes(
     with progress_bar() as bar:
         bar.update(0.0, "loading the model")
         from impact_plugin.bundle.load import load_bundle
+        from impact_plugin.cli.like import find_model, warning
         from impact_plugin.engine.engine import Engine
 
-        engine = Engine(load_bundle(model, device))
+        bundle = load_bundle(find_model(like) if like is not None and model is None else model, device)
+        if like is not None and (words := warning(like, bundle.info)):
+            with bar.aside():
+                remark(f"impact: {words}")
+        engine = Engine(bundle)
         works = [Work(row, _plan(engine, row)) for row in rows]
         check_space(target.folder, sum(_bytes(work.plan, target) for work in works))
         for folder in (target.folder, previews):
             if folder is not None:
                 make_folder(folder)
-        options = Options(target, previews, overwrite, as_json)
+        store = TakeStore()
+        options = Options(target, previews, overwrite, as_json, store)
         made = 0
-        for batch in _batches(works):
-            _make_batch(engine, batch, options, bar, made / len(works), len(batch) / len(works))
-            made += len(batch)
+        try:
+            for batch in _batches(works):
+                _make_batch(engine, batch, options, bar, made / len(works), len(batch) / len(works))
+                made += len(batch)
+        finally:
+            store.close()
+    if store.problem:
+        remark(f"impact: the takes are saved, but not listed by `impact takes`: {store.problem}")
 
 
 def _plan(engine: Engine, row: Row) -> Plan:
@@ -112,15 +129,20 @@ def _batches(works: Sequence[Work]) -> Iterator[list[Work]]:
 
 
 def _make_batch(engine: Engine, batch: list[Work], options: Options, bar: Bar, before: float, share: float) -> None:
+    from impact_plugin.engine.control import JobControl
     from impact_plugin.engine.events import Preview, Progress, Result
 
     fractions = [0.0] * len(batch)
     started = time.monotonic()
     for work in batch:
         work.started = started
-    for number, event in engine.run_together([work.plan for work in batch]):
+    controls = [JobControl() for _ in batch]
+    for work, control in zip(batch, controls, strict=True):
+        _put_in(work, control, 0)
+    for number, event in engine.run_together([work.plan for work in batch], controls):
         work = batch[number]
         if isinstance(event, Progress):
+            _put_in(work, controls[number], event.iteration)
             fractions[number] = event.fraction
             done = before + share * sum(fractions) / len(batch)
             bar.update(done, work.plan.prompt, event.seconds_left if share == 1.0 else None)
@@ -128,6 +150,13 @@ def _make_batch(engine: Engine, batch: list[Work], options: Options, bar: Bar, b
             _write_preview(work, event, options, bar)
         elif isinstance(event, Result):
             _write_take(work, event, options, bar)
+
+
+def _put_in(work: Work, control: JobControl, iteration: int) -> None:
+    """The words that are to be followed from the next iteration on, where the row has some."""
+    for change in work.row.changes:
+        if change.iteration == iteration:
+            control.set_prompt(change.prompt, change.weight)
 
 
 def _write_preview(work: Work, preview: Preview, options: Options, bar: Bar) -> None:
@@ -145,14 +174,15 @@ def _write_preview(work: Work, preview: Preview, options: Options, bar: Bar) -> 
 
 
 def _write_take(work: Work, result: Result, options: Options, bar: Bar) -> None:
+    from impact_plugin.engine.record import take_record
+
     target, plan = options.target, work.plan
     record = take_record(work.row.id, plan, result, work.first_preview_s, time.monotonic() - work.started)
-    stem = target.take(work.row, plan, result.variant)
-    record = save_take(
-        target.folder,
-        stem,
+    record = options.store.save(
         result.audio,
-        record,
+        record.model_copy(update={"parent": work.row.parent}),
+        folder=target.folder,
+        stem=target.take(work.row, plan, result.variant),
         format=target.format,
         subtype=target.subtype,
         overwrite=options.overwrite,
@@ -167,36 +197,12 @@ def _write_take(work: Work, result: Result, options: Options, bar: Bar) -> None:
         _play(result)
 
 
-def take_record(row_id: str, plan: Plan, result: Result, first_preview_s: float | None, elapsed_s: float) -> TakeRecord:
-    """The record of a finished take."""
-    return TakeRecord(
-        id=row_id,
-        variant=result.variant,
-        prompt=plan.prompt,
-        seed=result.seed,
-        seconds=result.seconds,
-        rate=result.rate,
-        iterations=plan.iterations,
-        guidance=plan.guidance,
-        model=plan.model,
-        elapsed_s=round(elapsed_s, 3),
-        first_preview_s=first_preview_s,
-        request=plan.request_of(result.variant),
-        native_rate=result.native_rate,
-        gain_db=round(result.gain_db, 2),
-        made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-
-
 def _play(result: Result) -> None:
     """Play a take on the default device, if there is one; a take is never lost for want of a loudspeaker."""
-    try:
-        import sounddevice
-    except (ImportError, OSError):
-        remark("impact: cannot play: install the extra impact-plugin[play]")
-        return
-    try:
-        sounddevice.play(result.audio, result.rate)
-        sounddevice.wait()
-    except (sounddevice.PortAudioError, OSError, ValueError) as error:
-        remark(f"impact: cannot play: {error}")
+    from impact_plugin.audio.playback import Player
+
+    with Player.open() as player:
+        player.play("take", result.audio, result.rate)
+        player.wait(result.seconds + 10.0)
+        if player.reason:
+            remark(f"impact: cannot play: {player.reason}")

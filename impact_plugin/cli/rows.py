@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from impact_plugin.cli.library import open_library
 from impact_plugin.errors import ImpactError
-from impact_plugin.presets.load import load_presets
 from impact_plugin.presets.schema import Preset, expand
 from impact_plugin.request import Request, canonical, unknown_key
 from impact_plugin.takes.names import safe_stem
+from impact_plugin.takes.record import Change, TakeRecord
 
 MAX_BYTES = 64 << 20
 
@@ -28,12 +29,34 @@ class Row:
     Attributes:
         id: of its JSON rows; name: file name without variant and ending, "" = after the Universal Category System.
         where: file and line for error messages, "" on the command line.
+        changes: prompts to put in on the way. parent: the take that it is made like.
     """
 
     id: str
     name: str
     request: Request
     where: str = ""
+    changes: tuple[Change, ...] = ()
+    parent: str | None = None
+
+
+def like_row(record: TakeRecord, given: Mapping[str, Any], *, changes: tuple[Change, ...]) -> Row:
+    """The row that makes a take again.
+
+    Args:
+        given: keys that are to be otherwise; changes: prompts to put in on the way.
+
+    Raises:
+        ImpactError: as `Request.parse`; names the take where it holds a request that this version does not know.
+    """
+    own, written = canonical(given)
+    try:
+        request = Request.parse({**record.request, **own})
+    except ImpactError as error:
+        if error.field in own:
+            raise ImpactError(error.code, error.text, written[error.field or ""]) from None
+        raise ImpactError(error.code, f"{record.path}: {error.text}", error.field) from None
+    return Row(request.label or "1", "", request, "", changes, record.take or None)
 
 
 def single_row(common: Mapping[str, Any]) -> Row:
@@ -62,7 +85,7 @@ def read_rows(path: Path, common: Mapping[str, Any]) -> list[Row]:
     shared, _ = canonical(common)
     rows: list[Row] = []
     lines: dict[str, int] = {}
-    presets: dict[str, Preset] | None = None
+    presets: Mapping[str, Preset] | None = None
     for number, (line, values) in enumerate(found, start=1):
         where = f"{path} line {line}"
         try:
@@ -72,7 +95,7 @@ def read_rows(path: Path, common: Mapping[str, Any]) -> list[Row]:
             lines[row_id] = line
             own, _ = canonical(values)
             if "preset" in own or "preset" in shared:
-                presets = presets if presets is not None else load_presets()
+                presets = presets if presets is not None else open_library()
             request = _request({**shared, **own}, presets or {})
         except ImpactError as error:
             raise ImpactError(error.code, f"{where}: {error.text}", error.field) from None
@@ -84,8 +107,8 @@ def _request(values: Mapping[str, Any], presets: Mapping[str, Preset]) -> Reques
     return Request.parse(expand(values, presets))
 
 
-def _presets(values: Mapping[str, Any]) -> dict[str, Preset]:
-    return load_presets() if values.get("preset") else {}
+def _presets(values: Mapping[str, Any]) -> Mapping[str, Preset]:
+    return open_library() if values.get("preset") else {}
 
 
 def _read(path: Path) -> str:

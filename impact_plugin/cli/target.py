@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impact_plugin.audio.files import FORMATS, Format, Subtype, check_folder, check_format, disk_error
+from impact_plugin.engine.record import stem_of
 from impact_plugin.errors import ImpactError
-from impact_plugin.takes.names import take_stem
-from impact_plugin.takes.ucs import guess_catid
 
 if TYPE_CHECKING:
     from impact_plugin.cli.rows import Row
@@ -42,8 +41,7 @@ class Target:
             return self.stem if plan.variants == 1 else f"{self.stem}_{variant}"
         if self.named_rows and row.name:
             return f"{row.name}_{variant}"
-        catid = plan.request.ucs or guess_catid(plan.prompt)
-        return take_stem(plan.prompt, catid=catid, model=plan.model, seed=plan.seeds[variant], variant=variant)
+        return stem_of(plan, variant)
 
     def preview(self, row: Row, plan: Plan, variant: int, iteration: int) -> str:
         """A preview's file name without its ending."""

@@ -99,7 +99,7 @@ def generator(
     steps: Steps = None,
     minutes: Minutes = None,
     seconds_limit: Annotated[float, typer.Option(min=0.2, max=600.0, help="Longest sound, seconds.")] = 12.0,
-    neighbours: Annotated[int, typer.Option(min=0, max=16, help="Neighbouring sounds in the prefix.")] = 3,
+    neighbours: Annotated[int, typer.Option(min=0, max=16, help="Neighbouring sounds in the prefix.")] = 2,
     optimiser: Annotated[str, typer.Option(metavar="muon|adamw", help="How to step.")] = "muon",
     rate: Annotated[float | None, typer.Option(min=1e-7, max=1.0, help="Learning rate of AdamW.")] = None,
     unconditional: Annotated[
@@ -136,11 +136,16 @@ def generator(
     from impact_plugin.training.generator import TEXT_TOKENS, GeneratorTraining, starter_config, train_generator
     from impact_plugin.training.loop import Budget
     from impact_plugin.training.parts import describe, read_codec, save_bundle
+    from impact_plugin.training.prepare import RATE
     from impact_plugin.training.store import SoundStore
 
     make_folder(output)
     sounds = SoundStore(data).read_index()
     latents = read_codec(codec)
+    if latents.rate != RATE:
+        raise ImpactError(
+            "bad_argument", f"data sets are at {RATE} hz, this codec at {latents.rate} hz: take another codec", "codec"
+        )
     text = make_text_encoder("minilm", {"max_tokens": TEXT_TOKENS})
     settings = GeneratorTraining(
         **_given(rate=rate, unconditional=unconditional, drop=drop),

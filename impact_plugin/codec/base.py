@@ -67,6 +67,10 @@ class Codec(Protocol):
         """
         ...
 
+    def dim_weights(self) -> Tensor:
+        """How much each dim of the unit-variance latents matters to the sound, (dims,), mean 1: for training."""
+        ...
+
     def to(self, device: torch.device | str) -> Codec:
         """The same codec with its tensors on `device`."""
         ...

@@ -71,11 +71,12 @@ class LogMel(nn.Module):
         self.register_buffer("spread", filters / filters.sum(dim=0, keepdim=True).clamp(min=1e-6), persistent=False)
 
     def magnitudes(self, audio: Tensor) -> Tensor:
-        """(batch, samples) with samples a multiple of `hop` -> (batch, samples / hop, fft // 2 + 1); 1 = full-scale sine."""
+        """(batch, samples), samples a multiple of `hop` -> (batch, frames, fft // 2 + 1); 1 = full-scale sine."""
         edge = (self.fft - self.hop) // 2
         padded = nn.functional.pad(audio, (edge, self.fft - self.hop - edge))
         spectrum = torch.stft(padded, self.fft, self.hop, window=self.window, center=False, return_complex=True)
-        return spectrum.abs().transpose(1, 2) * (4.0 / self.fft)
+        magnitudes: Tensor = spectrum.abs().transpose(1, 2) * (4.0 / self.fft)
+        return magnitudes
 
     def forward(self, audio: Tensor) -> Tensor:
         """(batch, samples), samples a multiple of `hop` -> (batch, frames, bands), decibel."""
@@ -91,9 +92,9 @@ class LogMel(nn.Module):
         Returns:
             (batch, frames, fft // 2 + 1); what lies at the floor becomes silence.
         """
-        mel = 10.0 ** (decibel / 20.0) - 10.0 ** (self.floor_db / 20.0)
+        mel: Tensor = 10.0 ** (decibel / 20.0) - 10.0 ** (self.floor_db / 20.0)
         mel = mel.clamp(min=0.0)
-        estimate = mel @ self.spread
+        estimate: Tensor = mel @ self.spread
         for _ in range(steps):
             ratio = mel / (estimate @ self.filters.T).clamp(min=1e-9)
             estimate = estimate * (ratio @ self.spread)

@@ -103,7 +103,8 @@ class MelAutoencoder(nn.Module):
         x = self.encoder_patch(x.reshape(batch, length // patch, -1))
         x = self.encoder_out(self.encoder_tokens(x))
         x = x + self.encoder_linear(frames.reshape(batch, length // patch, patch * bands))
-        return (x - self.centre) / self.spread
+        latents: Tensor = (x - self.centre) / self.spread
+        return latents
 
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, tokens, dims) -> mean and log spread, each (batch, tokens * frames_per_token, bands)."""
@@ -212,6 +213,12 @@ class StarterCodec:
         """Tokens to either side that decoding one token looks at: the decoder's kernels and the window."""
         frames = 3 * (self.config.frame_blocks + 1) + self.config.fft / self.config.hop
         return 2 * self.config.token_blocks + frames / self.config.frames_per_token
+
+    @torch.no_grad()
+    def dim_weights(self) -> Tensor:
+        """Each dim by the deviation it makes in the log-mel spectrum (first order: its linear part)."""
+        deviation: Tensor = self.autoencoder.decoder_linear.weight.norm(dim=0) * self.autoencoder.spread
+        return deviation / deviation.mean()
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return asdict(self.config), dict(self.autoencoder.state_dict())

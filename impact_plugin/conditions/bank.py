@@ -7,12 +7,13 @@ does not know how either was made. A long sound is averaged down to at most `tok
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 PREFIX = "bank."
+KEYS = 96  # components of a caption's vector that tell sounds apart; the rest is dropped
 SCALE = 32.0  # int8 step of a latent: 1/32 standard deviations, clipped at +-4
 
 
@@ -21,11 +22,13 @@ class Bank:
     """The captioned sounds of a bundle.
 
     Attributes:
-        vectors: (captions, text dims) unit vectors, one for each caption.
+        vectors: (vectors, key dims) unit vectors of captions.
         owners: (captions,) the sound that a caption is of.
         latents: (all tokens, dims); offsets: (sounds + 1,) where each sound's tokens begin.
         seconds: (sounds,) length of the sound itself.
         tokens: most tokens of a sound.
+        rows: (captions,) the vector of each caption; None = one each, in order.
+        projection: (text dims, key dims) from a text encoder's vectors to keys; None = they are the keys.
     """
 
     vectors: Tensor
@@ -34,6 +37,8 @@ class Bank:
     offsets: Tensor
     seconds: Tensor
     tokens: int
+    rows: Tensor | None = None
+    projection: Tensor | None = None
 
     @property
     def sounds(self) -> int:
@@ -41,9 +46,28 @@ class Bank:
 
     def similarities(self, query: Tensor) -> Tensor:
         """Best caption of each sound against (queries, text dims) unit vectors; (queries, sounds), cosine."""
-        scores = query.float() @ self.vectors.T
+        keys = query.float()
+        if self.projection is not None:
+            keys = nn.functional.normalize(keys @ self.projection, dim=-1)
+        scores = keys @ self.vectors.T
+        if self.rows is not None:
+            scores = scores[:, self.rows]
         best = torch.full((query.shape[0], self.sounds), -1.0)
         return best.scatter_reduce(1, self.owners[None].expand(query.shape[0], -1), scores, "amax")
+
+    def compact(self, keys: int = KEYS) -> Bank:
+        """The same sounds with equal captions stored once and vectors cut to their main components."""
+        if self.projection is not None:
+            return self
+        unique, rows = torch.unique(self.vectors, dim=0, return_inverse=True)
+        _, _, components = torch.linalg.svd(unique[:: max(len(unique) // 6000, 1)].double(), full_matrices=False)
+        projection = components[:keys].T.float()
+        return replace(
+            self,
+            vectors=nn.functional.normalize(unique @ projection, dim=-1),
+            rows=rows if self.rows is None else rows[self.rows],
+            projection=projection,
+        )
 
     def features(self, chosen: Sequence[int], slots: int) -> tuple[Tensor, Tensor]:
         """Prefix tokens of some sounds, each in its own slot.
@@ -69,14 +93,20 @@ class Bank:
         return float(self.seconds[nearest].median())
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Compact tensors for a bundle: latents as int8, vectors as float16."""
+        """Compact tensors for a bundle: latents and vectors as int8."""
+        small = self.compact()
+        if small.rows is None or small.projection is None:  # compact() sets both
+            raise ValueError("a compact bank has rows and a projection")
+        largest = small.vectors.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
         return {
-            PREFIX + "vectors": self.vectors.half(),
-            PREFIX + "owners": self.owners.int(),
-            PREFIX + "latents": (self.latents * SCALE).round().clamp(-127, 127).to(torch.int8),
-            PREFIX + "offsets": self.offsets.int(),
-            PREFIX + "seconds": self.seconds.float(),
-            PREFIX + "tokens": torch.tensor([self.tokens], dtype=torch.int32),
+            PREFIX + "vectors": (small.vectors / largest * 127.0).round().to(torch.int8),
+            PREFIX + "rows": small.rows.int(),
+            PREFIX + "projection": small.projection,
+            PREFIX + "owners": small.owners.int(),
+            PREFIX + "latents": (small.latents * SCALE).round().clamp(-127, 127).to(torch.int8),
+            PREFIX + "offsets": small.offsets.int(),
+            PREFIX + "seconds": small.seconds.float(),
+            PREFIX + "tokens": torch.tensor([small.tokens], dtype=torch.int32),
         }
 
     @classmethod
@@ -90,7 +120,9 @@ class Bank:
             return None
         try:
             bank = cls(
-                vectors=tensors[PREFIX + "vectors"].float().cpu(),
+                vectors=nn.functional.normalize(tensors[PREFIX + "vectors"].float().cpu(), dim=-1),
+                rows=tensors[PREFIX + "rows"].long().cpu(),
+                projection=tensors[PREFIX + "projection"].float().cpu(),
                 owners=tensors[PREFIX + "owners"].long().cpu(),
                 latents=tensors[PREFIX + "latents"].float().cpu() / SCALE,
                 offsets=tensors[PREFIX + "offsets"].long().cpu(),
@@ -102,11 +134,16 @@ class Bank:
         spans = bank.offsets.diff()
         fits = (
             bank.offsets.shape[0] == bank.sounds + 1
-            and bank.owners.shape[0] == bank.vectors.shape[0]
+            and bank.rows is not None
+            and bank.owners.shape == bank.rows.shape
+            and 0 <= int(bank.rows.min())
+            and int(bank.rows.max()) < bank.vectors.shape[0]
+            and bank.projection is not None
+            and bank.projection.shape[1] == bank.vectors.shape[1]
             and int(bank.offsets[-1]) == bank.latents.shape[0]
             and bool((spans >= 1).all())
             and bool((spans <= bank.tokens).all())
-            and 0 <= int(bank.owners.min())
+            and int(bank.owners.min()) >= 0
             and int(bank.owners.max()) < bank.sounds
         )
         if not fits:

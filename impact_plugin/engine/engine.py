@@ -8,10 +8,12 @@ transports or the command line.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,11 +30,11 @@ from impact_plugin.engine.events import Ended, Event, Preview, Result, Started
 from impact_plugin.engine.job import Job
 from impact_plugin.engine.plan import (
     Plan,
+    check_request,
     choose_seconds,
     decode_settings,
     draw_seed,
     previews_every,
-    refuse_unbuilt,
     tokens_of,
     variant_seed,
 )
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
     from impact_plugin.codec.base import Quality
 
 logger = logging.getLogger(__name__)
+
+
+def _draft_due(job: Job) -> bool:
+    return job.preview_next
 
 
 class Engine:
@@ -87,27 +93,21 @@ class Engine:
         Raises:
             ImpactError: `bad_argument` (longer than the bundle can), `unsupported`, `bad_file` (bundle's defaults).
         """
-        refuse_unbuilt(request)
-        if not request.prompt:
-            raise ImpactError("bad_argument", "the prompt is missing: say what is to be heard", "prompt")
-        if request.seconds is not None and request.seconds > self.seconds_limit:
-            raise ImpactError(
-                "bad_argument",
-                f"seconds is at most {self.seconds_limit:g} with the model {self.bundle.info.name}, "
-                f"not {request.seconds:g}",
-                "seconds",
-            )
+        prompt = check_request(request, self.bundle.info)
         seconds = request.seconds
         if seconds is None:
-            typical = self._builder.typical_seconds(request.prompt)
+            typical = self._builder.typical_seconds(prompt)
             seconds = choose_seconds(typical, self.bundle.info.defaults.get("seconds"), self.seconds_limit)
         settings = decode_settings(request, dict(self.bundle.info.defaults))
         seed = draw_seed() if request.seed is None else request.seed
         rate = request.rate or self.native_rate
         tokens = tokens_of(seconds, self.bundle.codec.tokens_per_second)
+        every = previews_every(request, min(settings.iterations, tokens))
+        if every is None:
+            settings = replace(settings, draft_steps=0)
         return Plan(
             request=request,
-            prompt=request.prompt,
+            prompt=prompt,
             negative=request.negative or None,
             seed=seed,
             seeds=tuple(variant_seed(seed, variant) for variant in range(request.variants)),
@@ -116,9 +116,10 @@ class Engine:
             rate=rate,
             frames=max(round(seconds * rate), 1),
             settings=settings,
-            previews_every=previews_every(request, min(settings.iterations, tokens)),
+            previews_every=every,
             finish=Finish(request.gain_db, request.peak_db, request.lufs, request.fade_in, request.fade_out),
             model=self.bundle.info.name,
+            fingerprint=self.bundle.info.fingerprint,
         )
 
     def run(self, plan: Plan, control: JobControl | None = None) -> Iterator[Event]:
@@ -144,7 +145,7 @@ class Engine:
         Raises:
             ImpactError: as :meth:`run`, for all of them.
         """
-        with _memory_errors():
+        with memory_errors():
             own = list(controls) if controls is not None else [JobControl() for _ in plans]
             jobs: dict[int, Job] = {}
             for number, (plan, control) in enumerate(zip(plans, own, strict=True)):
@@ -169,54 +170,107 @@ class Engine:
                         yield number, Ended("cancelled" if missing else "ok")
 
     def start(self, plan: Plan, control: JobControl) -> Job:
-        """A job before its first iteration."""
-        tracks = [
-            start_track(self.bundle.model, tokens=plan.tokens, seed=seed, settings=plan.settings, device=self._device)
-            for seed in plan.seeds
-        ]
-        negative = self.condition(plan, plan.negative) if plan.negative else None
-        return Job(plan, control, tracks, self.condition(plan, plan.prompt), negative)
+        """A job before its first iteration.
+
+        Raises:
+            ImpactError: `out_of_memory`.
+        """
+        model, tokens, settings = self.bundle.model, plan.tokens, plan.settings
+        with memory_errors():
+            tracks = [
+                start_track(model, tokens=tokens, seed=seed, settings=settings, device=self._device)
+                for seed in plan.seeds
+            ]
+            negative = self.condition(plan, plan.negative) if plan.negative else None
+            return Job(plan, control, tracks, self.condition(plan, plan.prompt), negative)
 
     def advance(self, jobs: Sequence[Job]) -> None:
         """One iteration for all these jobs, in one batch. Cancelled jobs should have been taken out before."""
+        self.advance_rows([(job, row) for job in jobs for row in range(job.plan.variants)])
+
+    def advance_rows(self, rows: Sequence[tuple[Job, int]], drafts: Callable[[Job], bool] = _draft_due) -> float:
+        """One iteration for some variants of some jobs, in one batch.
+
+        Args:
+            rows: (job, variant); the rows of a job stand together. A job's variants may advance in several calls, its
+                words change only where all of them stand at the same iteration.
+            drafts: whether a job's undecided tokens are to be estimated as well, for a preview.
+
+        Returns:
+            Seconds that the drafts took.
+
+        Raises:
+            ImpactError: `out_of_memory`; then none of these rows has advanced.
+        """
+        jobs = list(dict.fromkeys(job for job, _ in rows))
         if not jobs:
-            return
-        for job in jobs:
-            job.heed(partial(self.condition, job.plan))
-        tracks = [track for job in jobs for track in job.tracks]
-        advance(
-            self.bundle.model,
-            tracks,
-            Condition.join([job.condition for job in jobs]),
-            Condition.join([job.null() for job in jobs]),
-            draft=any(job.preview_next for job in jobs),
-        )
+            return 0.0
+        with memory_errors():
+            for job in jobs:
+                if job.at_boundary:
+                    job.heed(partial(self.condition, job.plan))
+            wanted = {job: [variant for owner, variant in rows if owner is job] for job in jobs}
+            return advance(
+                self.bundle.model,
+                [job.tracks[variant] for job in jobs for variant in wanted[job]],
+                Condition.join([job.condition.rows(wanted[job]) for job in jobs]),
+                Condition.join([job.null().rows(wanted[job]) for job in jobs]),
+                draft=[drafts(job) for job in jobs for _ in wanted[job]],
+            )
 
     def previews(self, job: Job) -> Iterator[Preview]:
-        """Each variant as it stands, undecided tokens as a draft. A preview that fails is left out, the job goes on."""
-        for variant, track in enumerate(job.tracks):
+        """Each variant as it stands. A preview that fails is left out, the job goes on."""
+        for variant in range(job.plan.variants):
             if job.control.cancelled:
                 return
-            try:
-                audio = self._audio(track, job.plan, "preview")
-                audio = np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0)
-                audio, _ = finish_take(audio, job.plan.rate, job.plan.finish)
-            except (RuntimeError, ValueError, ImpactError):
-                logger.warning("a preview of variant %d could not be made", variant, exc_info=True)
-                continue
-            yield Preview(variant, job.iteration, audio, job.plan.rate)
+            preview = self.preview(job, variant)
+            if preview is not None:
+                yield preview
+
+    def preview(self, job: Job, variant: int) -> Preview | None:
+        """One variant as it stands, undecided tokens as a draft; None when it cannot be made."""
+        try:
+            audio = self._audio(job.tracks[variant], job.plan, "preview")
+            audio = np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0)
+            audio, _ = finish_take(audio, job.plan.rate, job.plan.finish)
+        except (RuntimeError, MemoryError, ValueError, ImpactError):
+            logger.warning("a preview of variant %d could not be made", variant, exc_info=True)
+            return None
+        return Preview(variant, job.iteration, audio, job.plan.rate)
 
     def results(self, job: Job) -> Iterator[Result]:
         """The takes of a job whose tokens are all decided; ends early when the job is cancelled."""
-        plan = job.plan
-        for variant, track in enumerate(job.tracks):
+        for variant in range(job.plan.variants):
             if job.control.cancelled:
                 return
-            began = time.monotonic()
-            audio, gain = finish_take(self._audio(track, plan, "final"), plan.rate, plan.finish)
-            share = (time.monotonic() - began) / max(plan.seconds, 0.1)
-            self._decode_share += 0.3 * (share - self._decode_share)
-            yield Result(variant, audio, plan.rate, plan.seeds[variant], self.native_rate, gain, tuple(job.changes))
+            yield self.result(job, variant)
+
+    def result(self, job: Job, variant: int) -> Result:
+        """One take of a job whose tokens are all decided.
+
+        Raises:
+            ImpactError: `out_of_memory`; it may be tried again.
+        """
+        plan = job.plan
+        began = time.monotonic()
+        with memory_errors():
+            audio, gain = finish_take(self._audio(job.tracks[variant], plan, "final"), plan.rate, plan.finish)
+        share = (time.monotonic() - began) / max(plan.seconds, 0.1)
+        self._decode_share += 0.3 * (share - self._decode_share)
+        return Result(variant, audio, plan.rate, plan.seeds[variant], self.native_rate, gain, tuple(job.changes))
+
+    def free_memory(self) -> None:
+        """Give back what the device keeps for later."""
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self._device.type == "mps":
+            torch.mps.empty_cache()
+
+    @property
+    def device(self) -> str:
+        """Where it runs, such as `cpu` or `cuda:0`."""
+        return str(self._device)
 
     def condition(self, plan: Plan, prompt: str) -> Condition:
         """What all variants of a plan follow with these words, (variants)."""
@@ -245,7 +299,7 @@ def usable_cores() -> int:
 
 
 @contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
+def memory_errors() -> Iterator[None]:
     """Whatever way a device says that its memory is full, say it the contract's way."""
     try:
         yield

@@ -37,7 +37,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """An iteration is done. fraction: 0...1 of the iterations; seconds_left: an estimate, decoding to audio included."""
+    """An iteration is done. fraction: 0...1 of them; seconds_left: estimated, decoding to audio included."""
 
     iteration: int
     iterations: int

@@ -39,7 +39,13 @@ class Job:
 
     @property
     def iteration(self) -> int:
-        return self.tracks[0].iteration
+        """Iterations that all its tracks have behind them."""
+        return min(track.iteration for track in self.tracks)
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether all its tracks stand at the same iteration: only then may its words change."""
+        return all(track.iteration == self.tracks[0].iteration for track in self.tracks)
 
     @property
     def iterations(self) -> int:

@@ -15,11 +15,15 @@ from impact_plugin.errors import ImpactError
 from impact_plugin.request import SEEDS, Request
 
 if TYPE_CHECKING:
+    from impact_plugin.bundle.schema import BundleInfo
     from impact_plugin.model.decode import DecodeSettings
 
 #: Previews a job sends unless `previews_every` says otherwise, and the head steps of their draft.
 PREVIEWS = 6
 DRAFT_STEPS = 4
+
+#: Keys of a request that only edits have.
+EDIT_KEYS = ("source", "other", "amount", "from_seconds", "to_seconds", "at", "position")
 
 #: Length where neither the request nor the bundle says anything, and the shortest that a bundle may choose, seconds.
 FALLBACK_SECONDS = 2.0
@@ -35,7 +39,7 @@ class Plan:
         seed: of variant 0; seeds: of every variant.
         seconds: length of a take; tokens: of its latents; rate: hz, of the files; frames: samples of a file.
         settings: of the decoder; previews_every: iterations from preview to preview, None = no previews.
-        finish: level and fades.
+        finish: level and fades. model, fingerprint: of the bundle.
     """
 
     request: Request
@@ -51,6 +55,7 @@ class Plan:
     previews_every: int | None
     finish: Finish
     model: str
+    fingerprint: str = ""
 
     @property
     def variants(self) -> int:
@@ -83,6 +88,7 @@ class Plan:
             "sampler": settings.sampler,
             "head_steps": settings.head_steps,
             "temperature": settings.temperature,
+            "coherence": settings.coherence,
         }
 
 
@@ -111,8 +117,28 @@ def refuse_unbuilt(request: Request) -> None:
         raise ImpactError("unsupported", "seamless loops are not in this version yet: leave out loop", "loop")
     if request.bars is not None:
         raise ImpactError("unsupported", "lengths in bars are not in this version yet: give seconds", "bars")
-    if request.source is not None or request.other is not None:
-        raise ImpactError("unsupported", "making sounds from sounds is not in this version yet", "source")
+    for key in EDIT_KEYS:
+        if getattr(request, key) is not None:
+            raise ImpactError("unsupported", f"{key} belongs to editing, which is not in this version yet", key)
+
+
+def check_request(request: Request, info: BundleInfo) -> str:
+    """Refuse what this bundle cannot do, without opening it.
+
+    Returns:
+        The prompt.
+
+    Raises:
+        ImpactError: `unsupported`, `bad_argument` (no prompt, longer than the bundle can).
+    """
+    refuse_unbuilt(request)
+    if not request.prompt:
+        raise ImpactError("bad_argument", "the prompt is missing: say what is to be heard", "prompt")
+    limit = float(info.seconds_limit)
+    if request.seconds is not None and request.seconds > limit:
+        text = f"seconds is at most {limit:g} with the model {info.name}, not {request.seconds:g}"
+        raise ImpactError("bad_argument", text, "seconds")
+    return request.prompt
 
 
 def decode_settings(request: Request, defaults: dict[str, Any]) -> DecodeSettings:

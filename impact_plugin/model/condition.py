@@ -113,7 +113,8 @@ class Prefix(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.kinds = nn.ModuleDict({name: KindEmbedding(kind, config.width) for name, kind in config.conditions.items()})
+        embeddings = {name: KindEmbedding(kind, config.width) for name, kind in config.conditions.items()}
+        self.kinds = nn.ModuleDict(embeddings)
         self.null = nn.Parameter(torch.randn(config.width) * 0.02)
 
     def forward(self, condition: Condition) -> tuple[Tensor, Tensor]:

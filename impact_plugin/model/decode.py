@@ -7,6 +7,7 @@ noise, so what it becomes does not depend on what else is in the batch. Knows la
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,6 +32,9 @@ class DecodeSettings:
         guidance_schedule: `linear` in the share revealed (the paper's) or `constant`.
         sampler, head_steps: of the diffusion head; head_steps_last: annealed towards it (None = constant).
         temperature: of the head's noise. order: of revealing.
+        coherence: correlation of the noise that neighbouring tokens start from, 0 (the paper's) to 1. Tokens decided
+            in one iteration do not see each other; what the condition leaves open they then decide alike. For the
+            deterministic samplers; each token's own distribution stays the same.
         draft_steps: head steps for the draft of undecided tokens; 0 = no draft, they stay zero.
         limit: clamp of latents in standard deviations; None = no clamp.
     """
@@ -42,6 +46,7 @@ class DecodeSettings:
     head_steps: int = 100
     head_steps_last: int | None = None
     temperature: float = 1.0
+    coherence: float = 0.0
     order: Order = "random"
     draft_steps: int = 0
     limit: float | None = None
@@ -118,7 +123,7 @@ def start_track(
     latents[mask] = 0.0
     order = reveal_order(tokens, settings.order, seed, rows=model.config.grid_rows)
     order = order[mask[order]]
-    start = torch.randn(tokens, dims, generator=generator(seed, _START))
+    start = coherent_noise(tokens, dims, settings.coherence, seed, rows=model.config.grid_rows)
     return Track(
         seed=seed,
         settings=settings,
@@ -131,17 +136,42 @@ def start_track(
     )
 
 
+def coherent_noise(tokens: int, dims: int, coherence: float, seed: int, *, rows: int = 1) -> Tensor:
+    """Standard normal noise for every token of a sample; tokens that follow each other in time correlate.
+
+    Returns:
+        (tokens, dims), tokens time-major over `rows` frequency rows.
+    """
+    noise = torch.randn(tokens, dims, generator=generator(seed, _START))
+    if coherence > 0.0:
+        fresh = (1.0 - coherence**2) ** 0.5
+        for begin in range(rows, tokens, rows):
+            now = noise[begin : begin + rows]
+            noise[begin : begin + rows] = coherence * noise[begin - rows : begin][: len(now)] + fresh * now
+    return noise
+
+
 @torch.no_grad()
 def advance(
-    model: ImpactModel, tracks: Sequence[Track], condition: Condition, null: Condition | None = None, *, draft: bool = False
-) -> None:
+    model: ImpactModel,
+    tracks: Sequence[Track],
+    condition: Condition,
+    null: Condition | None = None,
+    *,
+    draft: bool | Sequence[bool] = False,
+) -> float:
     """One iteration for every track of a batch, whatever its length or schedule; finished tracks must not be in it.
 
     Args:
         condition: (len(tracks)) what each follows now; null: what guidance pushes away from (default: the learned
             null condition; a negative prompt goes here).
-        draft: also estimate the undecided tokens with each track's `draft_steps`.
+        draft: also estimate the undecided tokens with each track's `draft_steps`; one answer for all or one a track.
+
+    Returns:
+        Seconds that the drafts took (on a GPU, until they were handed over to it).
     """
+    drafting = 0.0
+    drafts = [draft] * len(tracks) if isinstance(draft, bool) else draft
     latents, hidden, present = _pad(tracks)
     guided = [track.settings.guidance != 1.0 for track in tracks]
     vectors = model.encode(latents, hidden, present, condition)
@@ -152,14 +182,17 @@ def advance(
         part = model.encode(latents[rows], hidden[rows], present[rows], null_condition)
         null_vectors = vectors.clone()
         null_vectors[rows] = part
-    for wants, places, scale in _groups(tracks, draft):
+    for wants, places, scale in _groups(tracks, drafts):
+        began = time.perf_counter()
         _denoise(model, tracks, wants, places, vectors, null_vectors, scale)
+        drafting += time.perf_counter() - began if wants.draft else 0.0
     for track in tracks:
         now = _places_now(track)
         track.mask[now] = False
         track.latents[now] = track.draft[now]
         track.revealed += len(now)
         track.iteration += 1
+    return drafting
 
 
 def _pad(tracks: Sequence[Track]) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,9 +224,7 @@ class _Plan:
     draft: bool
 
 
-def _groups(
-    tracks: Sequence[Track], draft: bool
-) -> list[tuple[_Plan, dict[int, Tensor], dict[int, float]]]:
+def _groups(tracks: Sequence[Track], drafts: Sequence[bool]) -> list[tuple[_Plan, dict[int, Tensor], dict[int, float]]]:
     """Tokens to denoise: by plan, for each track its places and its guidance scale."""
     groups: dict[_Plan, tuple[dict[int, Tensor], dict[int, float]]] = {}
     for row, track in enumerate(tracks):
@@ -206,7 +237,7 @@ def _groups(
         if settings.guidance_schedule == "linear":
             scale = 1.0 + (settings.guidance - 1.0) * track.share_after()
         wanted = [(_Plan(settings.sampler, steps, settings.temperature, settings.limit, False), _places_now(track))]
-        if draft and settings.draft_steps > 0:
+        if drafts[row] and settings.draft_steps > 0:
             rest = track.order[track.revealed + track.counts[track.iteration] :]
             if len(rest):
                 wanted.append((_Plan("ddim", settings.draft_steps, 1.0, settings.limit, True), rest))
@@ -254,7 +285,8 @@ def _denoise(
         temperature=plan.temperature,
         limit=plan.limit,
     )
-    for row, part in zip(rows, clean.split([len(places[row]) for row in rows]), strict=True):
+    sizes = [len(places[row]) for row in rows]
+    for row, part in zip(rows, torch.split(clean, sizes), strict=True):
         tracks[row].draft[places[row]] = part
 
 

@@ -103,11 +103,19 @@ class Diffusion:
 
     # ---- training ------------------------------------------------------------------------------------------------
 
-    def loss(self, head: DiffusionHead, tokens: Tensor, condition: Tensor, random: torch.Generator) -> Tensor:
+    def loss(
+        self,
+        head: DiffusionHead,
+        tokens: Tensor,
+        condition: Tensor,
+        random: torch.Generator,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Mean squared error of the prediction plus the variational term of the variance, a value a token.
 
         Args:
             tokens: (n, dims) clean latents; condition: (n, width) the encoder's vectors; random: on the CPU.
+            weights: (dims,) of the squared error, mean 1: dims that are heard more count for more; None = all alike.
 
         Returns:
             (n,)
@@ -122,7 +130,8 @@ class Diffusion:
         output = head(noisy, times, condition).float()
         predicted, fraction = output.chunk(2, dim=-1)
         target = noise if self.prediction == "epsilon" else root_alpha * noise - root_noise * tokens
-        error = (predicted - target).square().mean(dim=-1)
+        squares: Tensor = (predicted - target).square()
+        error = (squares if weights is None else squares * weights).mean(dim=-1)
         start, _ = self._start_and_noise(predicted.detach(), noisy, root_alpha, root_noise)
         variational = self._variational(table, times, tokens, start, noisy, fraction)
         return error + variational

@@ -58,11 +58,13 @@ class DiffusionHead(nn.Module):
 
     def zero(self) -> None:
         """Start as the identity: gates, last modulation and output at zero (DiT's adaLN-Zero)."""
-        for layer in [block.modulation for block in self.blocks] + [self.modulation, self.out]:
-            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        for layer in (self.embed_time[0], self.embed_time[2]):
-            nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
+        gates = [block.modulation for block in self.blocks if isinstance(block, HeadBlock)]
+        for layer in [*gates, self.modulation, self.out]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        for part in self.embed_time:
+            if isinstance(part, nn.Linear):
+                nn.init.normal_(part.weight, std=0.02)
 
     def forward(self, tokens: Tensor, times: Tensor, condition: Tensor) -> Tensor:
         """Args: tokens (n, dims) noisy, times (n,), condition (n, condition). Returns: (n, 2 * dims)."""

@@ -104,8 +104,12 @@ class ImpactModel(nn.Module):
         random: torch.Generator,
         *,
         repeats: int = 4,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """The training objective: the head's loss on hidden tokens only, `repeats` noise samples a token.
+
+        Args:
+            weights: (dims,) of the squared error, see `Diffusion.loss`.
 
         Returns:
             scalar
@@ -114,7 +118,7 @@ class ImpactModel(nn.Module):
         chosen = hidden & present
         vectors = vectors[chosen].repeat(repeats, 1)
         targets = latents[chosen].repeat(repeats, 1)
-        return self.diffusion.loss(self.head, targets, vectors, random).mean()
+        return self.diffusion.loss(self.head, targets, vectors, random, weights).mean()
 
     @staticmethod
     def drop_conditions(condition: Condition, share: float, random: torch.Generator) -> Condition:

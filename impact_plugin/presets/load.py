@@ -1,78 +1,73 @@
-"""Presets out of YAML files: one file a bank, the user's folder over the built-in one.
+"""Presets out of YAML files: one file a bank.
 
-Knows files, lines and which preset wins. What a preset may say is `schema`'s business.
+Knows files and lines. What a preset may say is `schema`'s business, which preset wins is `library`'s.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-import yaml
+from impact_plugin.document import MAX_BYTES, Document, read_document
+from impact_plugin.errors import Code, ImpactError
+from impact_plugin.presets.schema import Preset, PresetError, parse_preset
 
-from impact_plugin.errors import ImpactError
-from impact_plugin.paths import builtin_presets_folder, presets_folder
-from impact_plugin.presets.schema import Preset, parse_preset
+ENDINGS = frozenset({".yaml", ".yml"})
 
 
-def load_presets(*folders: Path) -> dict[str, Preset]:
-    """All presets by name; later folders win. Without folders: the built-in ones, then the user's own.
-
-    Raises:
-        ImpactError: names file, line and key of the first mistake.
-    """
-    presets: dict[str, Preset] = {}
-    for folder in folders or (builtin_presets_folder(), presets_folder()):
-        if folder.is_dir():
-            for path in sorted(folder.glob("*.yaml")):
-                presets.update(load_bank(path))
-    return dict(sorted(presets.items()))
+def bank_files(folder: Path) -> list[Path]:
+    """The banks of a folder, sorted by name; hidden files and what editors leave behind are none."""
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] not in ".~#"]
+    except OSError:
+        return []
+    return sorted(path for path in found if path.is_file())
 
 
 def load_bank(path: Path) -> dict[str, Preset]:
-    """The presets of one file.
+    """The presets of one file, by name.
 
     Raises:
-        ImpactError: `bad_file` (unreadable, no YAML), or `bad_argument`/`unknown_key` with file and line in its text.
+        ImpactError: the first mistake: `bad_file` (unreadable, no YAML), or `bad_argument`/`unknown_key` with file,
+            line and preset in its text and the key in `field`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImpactError("bad_file", f"cannot read {path}: {error}") from error
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        bodies = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ImpactError("bad_file", f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    except RecursionError:
-        raise ImpactError("bad_file", f"{path}: nested too deeply") from None
-    if bodies is None:
-        return {}
-    if not isinstance(tree, yaml.MappingNode) or not isinstance(bodies, dict):
-        raise ImpactError("bad_file", f"{path} line 1: a bank is a mapping of preset names to presets")
-    presets: dict[str, Preset] = {}
-    for key_node, body_node in tree.value:
-        name = str(key_node.value)
-        if name in presets:
-            raise ImpactError("bad_argument", f"{path} line {key_node.start_mark.line + 1}: {name} comes twice")
-        try:
-            preset = parse_preset(name, bodies[yaml_key(bodies, name)])
-        except ImpactError as error:
-            line = _line(body_node, error.field) or key_node.start_mark.line + 1
-            raise ImpactError(error.code, f"{path} line {line}: {name}: {error.text}", error.field) from None
-        presets[name] = Preset(name, preset.values, preset.slots, preset.tags, preset.notes, str(path))
+    presets, faults = read_bank(path)
+    if faults:
+        raise faults[0]
     return presets
 
 
-def yaml_key(bodies: dict[object, object], name: str) -> object:
-    """The key under which YAML filed a name (an unquoted 808 became a number)."""
-    return next(key for key in bodies if str(key) == name or key == yaml.safe_load(name))
+def read_bank(path: Path) -> tuple[dict[str, Preset], list[ImpactError]]:
+    """The presets of one file that are right, and the first mistake of each that is not, in the order of the file."""
+    try:
+        document = _document(path)
+    except ImpactError as error:
+        return {}, [error]
+    presets: dict[str, Preset] = {}
+    faults: list[ImpactError] = []
+    for name, body in document.data.items():
+        try:
+            preset = parse_preset(name, body)
+        except PresetError as error:
+            faults.append(_located(document, name, error))
+        else:
+            line = document.line((name,))
+            presets[name] = dataclasses.replace(preset, bank=path.stem, file=str(path), line=line)
+    return presets, faults
 
 
-def _line(body: yaml.Node, key: str | None) -> int | None:
-    if isinstance(body, yaml.MappingNode):
-        for key_node, _ in body.value:
-            if key_node.value == key:
-                return int(key_node.start_mark.line) + 1
-    return None
+def _document(path: Path) -> Document:
+    try:
+        with path.open("rb") as handle:
+            content = handle.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ImpactError("bad_file", f"cannot read {path}: {error.strerror or error}") from error
+    if not any(line.strip() and not line.lstrip().startswith(b"#") for line in content.splitlines()):
+        return Document(str(path), {}, {})
+    return read_document(str(path), content)
+
+
+def _located(document: Document, name: str, error: PresetError) -> ImpactError:
+    code: Code = error.code
+    where = f"{document.name} line {document.line((name, *error.path))}"
+    return ImpactError(code, f"{where}: {name}: {error.text}", error.field)

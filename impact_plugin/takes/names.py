@@ -44,10 +44,15 @@ def take_stem(prompt: str, *, catid: str, model: str, seed: int, variant: int) -
         model: name of the bundle, the SourceID.
         seed: the take's own seed; variant: its number in the request. Together they are the UserData.
     """
-    tail = f"{CREATOR}_{safe_part(model, 'model')}_s{seed}-t{variant:02d}"
+    tail = f"{CREATOR}_{safe_part(model, 'model')}_{user_data(seed, variant)}"
     room = MAX_BYTES - len(f"{catid}__{tail}".encode()) - 8  # for _2 and .flac
     name = fx_name(prompt).encode()[: max(room, 4)].decode(errors="ignore")
     return f"{catid}_{name}_{tail}"
+
+
+def user_data(seed: int, variant: int) -> str:
+    """The block of a file name that no other take of a model and prompt has."""
+    return f"s{seed}-t{variant:02d}"
 
 
 def safe_stem(text: str) -> str:

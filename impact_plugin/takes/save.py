@@ -1,21 +1,17 @@
 """A take to its file: complete or not there, never over another one, its record inside.
 
-Knows files and records. Does not know the engine.
+Knows names and files. Does not know the engine or the index (:mod:`impact_plugin.takes.store` knows both).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
-from impact_plugin.audio.files import Format, Subtype, encode_sound, write_bytes
-from impact_plugin.errors import ImpactError
+from impact_plugin.audio.files import Format, Subtype, write_file
+from impact_plugin.takes.file import Audio, take_writer
 from impact_plugin.takes.names import candidates
-from impact_plugin.takes.record import TakeRecord
-
-Audio = npt.NDArray[np.float32]
+from impact_plugin.takes.record import TakeRecord, new_take, now
 
 
 def save_take(
@@ -35,24 +31,21 @@ def save_take(
         audio: (frames,) float32 at `record.rate`.
 
     Returns:
-        The record with the path it got.
+        The record with the path it got, and with `take` and `made` where it had none.
 
     Raises:
-        ImpactError: as :func:`impact_plugin.audio.files.write_bytes`.
+        ImpactError: `too_large`, and as :func:`impact_plugin.audio.files.write_file`.
     """
-    data = encode_sound(audio, record.rate, format=format, subtype=subtype, strings=record.strings())
-    path = write_new(folder, stem, f".{format}", data, overwrite=overwrite)
+    record = record.model_copy(update={"take": record.take or new_take(), "made": record.made or now()})
+    fill = take_writer(audio, record, format=format, subtype=subtype)
+    path = write_file(candidates(folder, stem, f".{format}"), fill, overwrite=overwrite)
     return record.model_copy(update={"path": str(path)})
 
 
 def write_new(folder: Path, stem: str, suffix: str, data: bytes, *, overwrite: bool = False) -> Path:
-    """Write bytes under the first free name."""
-    for path in candidates(folder, stem, suffix):
-        if not overwrite and path.exists():
-            continue
-        try:
-            return write_bytes(path, data, overwrite=overwrite)
-        except ImpactError as error:
-            if not isinstance(error.__cause__, FileExistsError):  # taken a moment ago: try the next name
-                raise
-    raise ImpactError("internal", f"no free name for {stem} in {folder}")  # pragma: no cover - candidates never end
+    """Write bytes under the first free name. Errors as :func:`impact_plugin.audio.files.write_file`."""
+
+    def fill(handle: BinaryIO) -> None:
+        handle.write(data)
+
+    return write_file(candidates(folder, stem, suffix), fill, overwrite=overwrite)

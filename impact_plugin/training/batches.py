@@ -32,7 +32,7 @@ class BatchSettings:
         near_share: share of sounds that see neighbours; kin_share: of those, the share that may see their own family.
     """
 
-    positions: int = 6000
+    positions: int = 5000
     most: int = 96
     stretch: float = 0.5
     near_share: float = 0.85
@@ -159,7 +159,8 @@ class BatchMaker:
     def _text(self, captions: list[int]) -> TextFeatures:
         words = self.features.captions
         limit = self.config.conditions[TEXT].length if TEXT in self.config.conditions else 1
-        spans = [(int(words.offsets[c]), min(int(words.offsets[c + 1]), int(words.offsets[c]) + limit)) for c in captions]
+        begins = [int(words.offsets[caption]) for caption in captions]
+        spans = [(b, min(int(words.offsets[c + 1]), b + limit)) for b, c in zip(begins, captions, strict=True)]
         longest = max(end - begin for begin, end in spans)
         tokens = torch.zeros(len(captions), longest, words.tokens.shape[1])
         mask = torch.zeros(len(captions), longest, dtype=torch.bool)

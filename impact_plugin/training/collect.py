@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import soundfile
+
 from impact_plugin.errors import ImpactError
 from impact_plugin.training.prepare import RATE, prepare_sound, read_sound
 from impact_plugin.training.sources import (
@@ -21,6 +23,9 @@ from impact_plugin.training.sources import (
     read_manifest,
 )
 from impact_plugin.training.store import Sound, SoundStore
+
+#: 6,900 freely licensed sounds with captions, by package, path and hash; its columns are in `docs/training.md`.
+FREE_SOUNDS = Path(__file__).parent / "manifests" / "free_sounds.csv"
 
 Progress = Callable[[int, int, str], None]  # packages done, packages, name of the package
 
@@ -99,7 +104,9 @@ def _collect_package(
                 problem = _collect_sound(row, data, store)
                 if problem:
                     problems.append(f"{row.id} {package}: {problem}")
-        problems += [f"{row.id} {package}: {row.path} is not in the package" for group in wanted.values() for row in group]
+        problems += [
+            f"{row.id} {package}: {row.path} is not in the package" for group in wanted.values() for row in group
+        ]
     except ImpactError as error:
         return [f"{row.id} {package}: {error}" for row in rows]
     if not keep:
@@ -122,8 +129,6 @@ def _collect_sound(row: SoundRow, data: bytes, store: SoundStore) -> str | None:
 
 
 def _indexed(row: SoundRow, store: SoundStore) -> Sound:
-    import soundfile
-
     path = store.audio_path(row.id)
     info = soundfile.info(str(path))
     return Sound(

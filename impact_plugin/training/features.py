@@ -190,7 +190,7 @@ def nearest_sounds(features: FeatureSet, rows: Tensor, *, count: int = NEIGHBOUR
         own = owners[begin : begin + 1024]
         mine = torch.nonzero(own >= 0)[:, 0]
         best[mine, own[mine]] = -2.0
-        top = best.topk(count, dim=1).indices
+        top = best.topk(min(count, len(rows)), dim=1).indices
         nearest.append(top)
         kin.append(families[rows[top]] == families[captions.owners[begin : begin + 1024]][:, None])
     return torch.cat(nearest), torch.cat(kin)

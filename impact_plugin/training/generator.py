@@ -47,15 +47,15 @@ class GeneratorTraining:
     rate: float = 1e-3
     matrix_rate: float = 2e-3
     weight_decay: float = 0.02
-    unconditional: float = 0.05
+    unconditional: float = 0.03
     drop: float = 0.1
     repeats: int = 2
-    ema: float = 0.998
+    ema: float = 0.997
     seed: int = 0
     bf16: bool = False
 
 
-def starter_config(codec: Codec, text: TextEncoder, seconds_limit: float, *, neighbours: int = 3) -> ModelConfig:
+def starter_config(codec: Codec, text: TextEncoder, seconds_limit: float, *, neighbours: int = 2) -> ModelConfig:
     """The shipped model's sizes for this codec and text encoder."""
     kinds = {
         TEXT: ConditionKind(text.dims, TEXT_TOKENS),
@@ -96,7 +96,7 @@ def make_optimisers(model: nn.Module, settings: GeneratorTraining) -> list[torch
     return optimisers
 
 
-def validation_loss(model: ImpactModel, maker: BatchMaker, *, batches: int = 8) -> float:
+def validation_loss(model: ImpactModel, maker: BatchMaker, weights: Tensor, *, batches: int = 8) -> float:
     """Mean loss over some fixed batches of another split, with fixed masks and noise."""
     model.eval()
     total = 0.0
@@ -113,6 +113,7 @@ def validation_loss(model: ImpactModel, maker: BatchMaker, *, batches: int = 8) 
                     batch.present.to(device),
                     batch.condition.to(device),
                     random,
+                    weights=weights,
                 )
             )
     return total / batches
@@ -168,6 +169,8 @@ def train_generator(
         model = ImpactModel(config).to(device)
     run = Run(out, model, make_optimisers(model, settings), budget, ema=settings.ema, warmup=60)
 
+    weights = codec.dim_weights().to(device)
+
     def loss_of_step(step: int) -> tuple[Tensor, dict[str, float]]:
         batch = maker.batch(step)
         random = generator(settings.seed, 12, step)
@@ -183,13 +186,14 @@ def train_generator(
                 condition,
                 random,
                 repeats=settings.repeats,
+                weights=weights,
             )
         return loss, {"loss": float(loss.detach()), "sounds": float(len(batch.lengths))}
 
     def every(step: int) -> None:
         if valid is not None and step % 100 == 0:
             with run.averages.applied(model), torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
-                run.log({"valid_loss": validation_loss(model, valid)})
+                run.log({"valid_loss": validation_loss(model, valid, weights)})
         if samples is not None and step % samples_every == 0:
             with run.averages.applied(model):
                 model.eval()

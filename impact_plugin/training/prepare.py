@@ -60,7 +60,7 @@ def to_mono(audio: Audio) -> Audio:
     """
     if audio.shape[1] == 1:
         return audio[:, 0]
-    mix = audio.mean(axis=1)
+    mix: Audio = audio.mean(axis=1)
     loudest = max(float(np.sqrt(np.mean(channel**2))) for channel in audio.T)
     if float(np.sqrt(np.mean(mix**2))) < 0.3 * loudest:
         return audio[:, 0]
