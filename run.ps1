@@ -43,7 +43,7 @@ function Install-Impact {
 }
 
 if ($args.Count -gt 0 -and $args[0] -eq "test") {
-    Install-Impact "dev" "[dev,pictures,evaluate]"
+    Install-Impact "dev" "[dev,pictures,play,evaluate]"
     Set-Location $here
     Invoke-Checked $python @("-m", "ruff", "check", ".")
     Invoke-Checked $python @("-m", "ruff", "format", "--check", ".")
@@ -52,6 +52,6 @@ if ($args.Count -gt 0 -and $args[0] -eq "test") {
     & $python -m pytest @rest
     exit $LASTEXITCODE
 }
-Install-Impact "user" "[pictures]"
+Install-Impact "user" "[pictures,play]"
 & (Join-Path $venv "Scripts/impact.exe") @args
 exit $LASTEXITCODE

@@ -212,6 +212,9 @@ class Request(BaseModel):
     coherence: Annotated[Number | None, Ge(0.0), Le(1.0)] = _key(
         None, "how alike the noise of neighbouring tokens is", "advanced"
     )
+    inspiration: Annotated[Number | None, Ge(0.0), Le(0.95)] = _key(
+        None, "how much a sound begins as one of its neighbours", "advanced"
+    )
 
     gain_db: Annotated[Number | None, Ge(-60.0), Le(24.0)] = _key(None, "gain after levelling, decibel", "finish")
     peak_db: Annotated[Number | None, Ge(-60.0), Le(-0.1)] = _key(None, "peak of the take, dBFS", "finish")
@@ -245,9 +248,6 @@ class Request(BaseModel):
             ImpactError: `unknown_key` or `bad_argument`; `field` is the key as the caller wrote it.
         """
         values, written = canonical({**mapping, **fixed})
-        for name in values:
-            if name.startswith(SLOT_PREFIX):
-                raise ImpactError("bad_argument", f"{name} fills a slot of a preset: name the preset too", name)
         if "peak_db" in values and "lufs" in values:
             raise ImpactError("bad_argument", "give peak_db or lufs, not both", written["lufs"])
         try:
@@ -299,8 +299,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def canonical(mapping: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def canonical(mapping: Mapping[str, Any], *, slots: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
     """Aliases resolved and "not given" values dropped, nothing validated yet.
+
+    Args:
+        slots: whether `slot.NAME` may be among the keys, for whoever fills in presets.
 
     Returns:
         values by key, and for each key the name that the caller used.
@@ -311,7 +314,9 @@ def canonical(mapping: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
     values: dict[str, Any] = {}
     written: dict[str, str] = {}
     for given, value in mapping.items():
-        name = _known(given)
+        name = given if _is_slot(given) else _known(given)
+        if _is_slot(given) and not slots:
+            raise ImpactError("bad_argument", f"{given} fills a slot of a preset: name the preset too", given)
         if name in written:
             raise ImpactError("bad_argument", f"{written[name]} and {given} are the same key: give one of them", given)
         written[name] = given
@@ -392,10 +397,12 @@ def unknown_key(given: str, names: Iterable[str], what: str = "key") -> ImpactEr
     return ImpactError("unknown_key", f"unknown {what} {_shown(given)}: {advice}", given)
 
 
+def _is_slot(given: object) -> bool:
+    return isinstance(given, str) and given.startswith(SLOT_PREFIX) and given != SLOT_PREFIX
+
+
 def _known(given: object) -> str:
     name = ALIASES.get(given, given) if isinstance(given, str) else given
-    if isinstance(name, str) and name.startswith(SLOT_PREFIX) and name != SLOT_PREFIX:
-        return name
     if not isinstance(name, str) or name not in Request.model_fields:
         keys = list(Request.model_fields)
         if isinstance(given, str) and difflib.get_close_matches(given.lower(), keys, n=1, cutoff=0.6):

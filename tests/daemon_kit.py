@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import soundfile
 
+# Loaded before daemons are forked.
 from impact_plugin.daemon.core import Core
 from impact_plugin.daemon.events import DaemonEvent
 from impact_plugin.daemon.journal import Journal
+from impact_plugin.daemon.runtime import Runtime
+from impact_plugin.daemon.serve import Daemon, Options
 from impact_plugin.engine.engine import Engine
+from impact_plugin.errors import ImpactError
 from impact_plugin.presets.schema import Preset, parse_preset
 from impact_plugin.takes.store import TakeStore
 
@@ -117,41 +124,65 @@ def running_core(
         takes.close()
 
 
-class Process:
-    """`impact serve` as a process of its own."""
+def _serve(pipe: Connection, home: Path, options: Options) -> None:
+    """What a forked daemon does; the first message is what it says when it is ready, or its error."""
+    os.environ["IMPACT_HOME"] = str(home)
+    os.environ["IMPACT_THREADS"] = "1"
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 
-    def __init__(self, bundle: Path, home: Path, *options: str, ready: bool = True) -> None:
+    def ready(runtime: Runtime, event: DaemonEvent) -> None:
+        pipe.send(runtime.model_dump())
+
+    try:
+        done = Daemon(options, ready).run()
+    except ImpactError as error:
+        pipe.send({"code": error.code, "text": error.text})
+        done = False
+    os._exit(0 if done else 1)
+
+
+class Forked:
+    """A daemon as a process of its own, forked from one that has everything loaded: it is there in a moment.
+
+    Attributes:
+        row: what the runtime file says, or the error.
+    """
+
+    def __init__(self, bundle: Path, home: Path, *, ready: bool = True, **options: Any) -> None:
         self.home = home
-        environment = {**os.environ, "IMPACT_HOME": str(home), "IMPACT_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "impact_plugin", "serve", "--json", "--osc-port", "0", "--http-port", "0"]
-        command += ["--audio-device", "none", "--device", "cpu", "--model", str(bundle), *options]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["daemon_kit"])
+        self._pipe, end = context.Pipe()
+        chosen = Options(osc_port=0, http_port=0, model=str(bundle), device="cpu", audio="none")
+        self.process = context.Process(target=_serve, args=(end, home, replace(chosen, **options)))
+        self.process.start()
+        end.close()
         self.row: dict[str, Any] = {}
         if ready:
-            line = self.process.stdout.readline() if self.process.stdout else ""
-            if not line:
-                raise AssertionError(self.process.communicate(timeout=PATIENCE))
-            self.row = json.loads(line)
+            self.row = self.told()
 
-    def __enter__(self) -> Process:
+    def told(self) -> dict[str, Any]:
+        """The next message."""
+        assert self._pipe.poll(PATIENCE)
+        found: dict[str, Any] = self._pipe.recv()
+        return found
+
+    def __enter__(self) -> Forked:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate(timeout=PATIENCE)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.kill()
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.row['http_port']}"
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
 
     def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
         """A JSON answer; an error's body for an error."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, method=method or ("GET" if body is None else "POST"))
+        url = f"http://127.0.0.1:{self.row['http_port']}{path}"
+        request = urllib.request.Request(url, data, method=method or ("GET" if body is None else "POST"))
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return json.load(answer)
@@ -159,22 +190,26 @@ class Process:
             with error:
                 return json.load(error)
 
-    def wait(self, what: Callable[[], Any], timeout: float = PATIENCE) -> Any:
-        """What is asked for, once it is there."""
-        return wait_for(what, timeout)
+    def state(self, job: str) -> Any:
+        return self.ask(f"/api/jobs/{job}").get("state")
+
+    def signal(self, number: int = signal.SIGINT) -> None:
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """kill -9"""
         self.process.kill()
-        self.process.communicate(timeout=PATIENCE)
+        self.end()
 
-    def signal(self, number: int = signal.SIGINT) -> None:
-        self.process.send_signal(number)
-
-    def end(self, timeout: float = PATIENCE) -> tuple[int, str]:
-        """Exit status and stderr."""
-        _, told = self.process.communicate(timeout=timeout)
-        return self.process.returncode, told
+    def end(self, timeout: float = PATIENCE) -> int | None:
+        """The exit status."""
+        self.process.join(timeout)
+        self._pipe.close()
+        status = self.process.exitcode
+        assert status is not None
+        self.process.close()
+        self.kill = self.end = lambda *_: status  # type: ignore[method-assign,assignment]
+        return status
 
 
 def wait_for(what: Callable[[], Any], timeout: float = PATIENCE) -> Any:

@@ -134,6 +134,7 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSound]:
     monkeypatch.setattr(playback, "TICK_SECONDS", 0.02)
     yield fake
     fake.released.set()
+    until(lambda: outputs._PortAudio.streams == 0)  # every stream was given back
 
 
 def until(true: Callable[[], object], seconds: float = 10.0) -> None:
@@ -289,6 +290,28 @@ def test_no_output_at_all_and_one_that_comes_later(sound: FakeSound) -> None:
         until(lambda: sound.streams)
         assert player.wait(10)
         assert contains(sound.streams[0].heard, take(2))
+
+
+def test_looking_for_an_output_that_has_come_back(sound: FakeSound) -> None:
+    """What a lost device leaves behind is a reason, until somebody looks; looking finds it, at a limited rate."""
+    with Player.open() as player:
+        assert player.look() == ""
+        player.play("a", take(1, 5.0), RATE)
+        until(lambda: sound.streams and sound.streams[0].heard.any())
+        plugged, sound.plugged = sound.plugged, []
+        until(lambda: player.status().losses)
+        time.sleep(0.1)
+        assert player.look() == "this machine has no audio output"
+        restarts = sound.restarts
+        assert player.look() == "this machine has no audio output"
+        assert sound.restarts == restarts
+        sound.plugged = plugged
+        time.sleep(0.1)
+        assert player.look() == ""
+        player.play("b", take(2), RATE)
+        assert player.wait(10)
+        assert contains(sound.streams[1].heard, take(2))
+    assert Player.open("none").look() == "playing is switched off"
 
 
 def test_a_rate_that_is_refused(sound: FakeSound) -> None:

@@ -73,7 +73,8 @@ def test_opened_bundle_is_whole(tiny: Bundle, tiny_bundle: Path) -> None:
     assert bank.sounds == 3
     assert not tiny.model.training
     for parameter in tiny.model.parameters():
-        assert parameter.dtype == torch.float32 and not parameter.requires_grad
+        assert parameter.dtype == torch.float32
+        assert not parameter.requires_grad
         assert bool(torch.isfinite(parameter).all())
 
 
@@ -84,7 +85,8 @@ def test_codec_of_the_bundle_works(tiny: Bundle, tiny_bundle: Path) -> None:
     again = load_codec(tiny_bundle)
     assert torch.equal(again.encode(audio), latents)
     heard = again.decode(latents, seeds=[3])
-    assert heard.shape == (1, 16 * 1024) and bool(torch.isfinite(heard).all())
+    assert heard.shape == (1, 16 * 1024)
+    assert bool(torch.isfinite(heard).all())
 
 
 def test_verify_finds_nothing(tiny_bundle: Path) -> None:
@@ -237,7 +239,8 @@ def test_verify_finds_values_that_are_no_numbers(copy: Path, tiny: Bundle) -> No
     state["model.mask"][0] = float("nan")
     adopt(copy, "generator", save(state))
     findings = [finding for finding in verify_bundle(copy) if finding.level == "error"]
-    assert len(findings) == 1 and "model.mask" in findings[0].text
+    assert len(findings) == 1
+    assert "model.mask" in findings[0].text
 
 
 def test_verify_looks_into_the_bank(copy: Path, tiny: Bundle) -> None:

@@ -26,7 +26,8 @@ from impact_plugin.errors import ImpactError
 def missing(name: str | Path) -> ImpactError:
     with pytest.raises(ImpactError) as caught:
         resolve_bundle(name)
-    assert caught.value.code == "model_missing" and caught.value.field == "model"
+    assert caught.value.code == "model_missing"
+    assert caught.value.field == "model"
     return caught.value
 
 
@@ -72,14 +73,16 @@ def test_broken_bundle_is_listed_with_its_problem(tmp_path: Path, monkeypatch: p
     entries = {entry.name: entry for entry in list_bundles()}
     assert entries["broken"].info is None
     problem = entries["broken"].problem
-    assert problem is not None and problem.code == "bad_file"
+    assert problem is not None
+    assert problem.code == "bad_file"
     assert not {".hidden", "empty", "file"} & set(entries)
 
 
 @pytest.mark.parametrize("name", ["", " ", "zork", "../zork", "/no/such/bundle", "a\0b", "~nobody-here/x", "x" * 9999])
 def test_what_is_not_there(name: str) -> None:
     error = missing(name)
-    assert "\n" not in error.text and len(error.text) < 600
+    assert "\n" not in error.text
+    assert len(error.text) < 600
 
 
 def test_folder_without_bundle(tmp_path: Path) -> None:

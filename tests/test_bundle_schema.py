@@ -47,7 +47,8 @@ def refused(text: str | bytes) -> ImpactError:
         parse_info("b/bundle.yaml", text.encode() if isinstance(text, str) else text)
     error = caught.value
     assert error.code == "bad_file"
-    assert "\n" not in error.text and error.text.startswith("b/bundle.yaml")
+    assert "\n" not in error.text
+    assert error.text.startswith("b/bundle.yaml")
     return error
 
 
@@ -179,7 +180,8 @@ def check(content: bytes) -> None:
         info = parse_info("bundle.yaml", content)
     except ImpactError as error:
         assert error.code == "bad_file"
-        assert error.text.startswith("bundle.yaml") and len(error.text) < 3000
+        assert error.text.startswith("bundle.yaml")
+        assert len(error.text) < 3000
     else:
         assert isinstance(info, BundleInfo)
         assert parse_info("bundle.yaml", yaml.safe_dump(info.to_data()).encode()) == info

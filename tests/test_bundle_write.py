@@ -50,7 +50,8 @@ def test_written_bundle_opens_and_is_the_same(tiny: Bundle, tmp_path: Path) -> N
     ]
     assert read_info(folder / "bundle.yaml") == info
     bundle = load_bundle(folder)
-    assert torch.equal(bundle.extras["bank"], bank) and float(bundle.extras["norm"][0]) == pytest.approx(1e-9)
+    assert torch.equal(bundle.extras["bank"], bank)
+    assert float(bundle.extras["norm"][0]) == pytest.approx(1e-9)
     for name, tensor in bundle.model.state_dict().items():
         assert torch.equal(tensor, tiny.model.state_dict()[name])
     assert info.fingerprint != tiny.info.fingerprint
@@ -107,7 +108,8 @@ def test_folder_that_cannot_be(tiny: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ImpactError) as caught:
         write(tmp_path / "file" / "again", tiny)
-    assert caught.value.code == "bad_file" and "cannot write" in caught.value.text
+    assert caught.value.code == "bad_file"
+    assert "cannot write" in caught.value.text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
@@ -129,7 +131,9 @@ except ImpactError as error:
 """
     arguments = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "cannot write" in done.stderr and "\n" not in done.stderr.strip()
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "\n" not in done.stderr.strip()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,7 +150,8 @@ def test_how_tensors_are_stored() -> None:
     for bad in (float("inf"), float("nan")):
         with pytest.raises(ImpactError) as caught:
             stored("w", torch.tensor([bad]))
-        assert caught.value.code == "bad_argument" and "'w'" in caught.value.text
+        assert caught.value.code == "bad_argument"
+        assert "'w'" in caught.value.text
 
 
 def test_shared_and_strided_tensors_are_stored() -> None:

@@ -37,6 +37,7 @@ COMMANDS = [
     "bench",
     "devices",
     "doctor",
+    "send",
 ]
 
 

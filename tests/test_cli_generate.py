@@ -149,7 +149,7 @@ def test_previews(impact: Impact) -> None:
 
 def test_preset(impact: Impact) -> None:
     (row,) = rows(impact("--preset", "glass_break", "--seconds", "0.5", "--seed", "4", "--json"))
-    assert "shatters on" in row["prompt"]
+    assert row["prompt"].split()[-1] in ("shatter", "break")
     assert "GLASBrk_" in row["path"]
     (again,) = rows(impact("--preset", "glass_break", "--seconds", "0.5", "--seed", "4", "--json"))
     assert again["prompt"] == row["prompt"]

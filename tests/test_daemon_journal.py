@@ -127,9 +127,11 @@ def test_a_request_that_this_version_does_not_take_fails_alone(tmp_path: Path) -
     one.accept(Paper(1, "c", "new", {"prompt": "x", "wings": 2}))
     one.accept(paper(2))
     abandon(one)
-    ledger = Ledger(read(path), Bus())
+    two = Journal(path)
+    ledger = Ledger(two, Bus())
     assert ledger.find("c", "new").state == "failed"
     assert [entry.number for entry in ledger.live()] == [2]
+    two.close()
 
 
 def test_lines_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -149,16 +151,18 @@ def test_cut_anywhere_it_holds_what_was_written_before(tmp_path: Path, data: st.
     one = Journal(path)
     live: set[int] = set()
     marks: list[tuple[int, set[int]]] = [(path.stat().st_size, set())]
-    for number in range(1, data.draw(st.integers(1, 12))):
-        one.accept(paper(number))
-        live.add(number)
-        marks.append((path.stat().st_size, set(live)))
-        if data.draw(st.booleans()):
-            victim = data.draw(st.sampled_from(sorted(live)))
-            one.end(victim, "ok")
-            live.discard(victim)
+    try:
+        for number in range(1, data.draw(st.integers(1, 12))):
+            one.accept(paper(number))
+            live.add(number)
             marks.append((path.stat().st_size, set(live)))
-    abandon(one)
+            if data.draw(st.booleans()):
+                victim = data.draw(st.sampled_from(sorted(live)))
+                one.end(victim, "ok")
+                live.discard(victim)
+                marks.append((path.stat().st_size, set(live)))
+    finally:
+        abandon(one)
     whole = path.read_bytes()
     cut = data.draw(st.integers(marks[0][0], len(whole)))
     path.write_bytes(whole[:cut])

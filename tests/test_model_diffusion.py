@@ -91,6 +91,25 @@ def test_respacing_keeps_both_ends() -> None:
         assert times[-1] == 999
 
 
+def test_a_part_of_the_process_begins_where_it_should() -> None:
+    assert respaced(1000, 5, 0.4) == [0, 100, 200, 300, 400]
+    assert respaced(1000, 5, 0.001) == [0, 1]
+    diffusion = Diffusion(1000, "velocity")
+    table = diffusion.table(5, torch.device("cpu"), 0.4)
+    assert float(table.root_alpha[-1] ** 2) == pytest.approx(float(diffusion.alphas[400]), rel=1e-5)
+
+
+@pytest.mark.parametrize("begin", [0.2, 0.5, 0.9])
+def test_a_noisy_sketch_has_the_variance_that_the_head_knows(begin: float) -> None:
+    diffusion = Diffusion(1000, "velocity")
+    noise = torch.randn(20000, 3, generator=generator(1))
+    sketch = torch.randn(20000, 3, generator=generator(2)) * torch.tensor([1.0, 0.5, 0.0])
+    started = diffusion.from_sketch(sketch, noise, begin)
+    assert torch.allclose(started.std(dim=0), torch.ones(3), atol=0.03)
+    alike = float((started[:, 0] * sketch[:, 0]).mean())
+    assert alike == pytest.approx(float(diffusion.alphas[round(999 * begin)]) ** 0.5, abs=0.03)
+
+
 def test_annealed_steps_go_from_first_to_last() -> None:
     assert [annealed_steps(50, 5, share) for share in (0.0, 0.5, 1.0)] == [50, 28, 5]
 

@@ -8,7 +8,14 @@ from torch import Tensor
 
 from impact_plugin.model.condition import Condition
 from impact_plugin.model.config import ConditionKind, ModelConfig, base, large, starter
-from impact_plugin.model.decode import ConditionHolder, DecodeSettings, decode
+from impact_plugin.model.decode import (
+    ConditionHolder,
+    DecodeSettings,
+    advance,
+    coherent_noise,
+    decode,
+    start_track,
+)
 from impact_plugin.model.impact import ImpactModel
 from impact_plugin.model.masking import generator, training_mask
 
@@ -153,6 +160,32 @@ def test_a_sample_does_not_depend_on_its_company(model: ImpactModel, sampler: st
     assert torch.allclose(together[1], alone[0], atol=1e-4)
     other = last(model, cond.rows([1]), tokens=30, seeds=[6], settings=settings)
     assert not torch.allclose(other[0], alone[0], atol=1e-1)
+
+
+def test_neighbouring_noise_is_as_alike_as_asked() -> None:
+    for coherence in (0.0, 0.7, 1.0):
+        noise = coherent_noise(4000, 6, coherence, 3)
+        assert float((noise[1:] * noise[:-1]).mean()) == pytest.approx(coherence, abs=0.1 if coherence < 1 else 1.0)
+        if coherence < 1:
+            assert float(noise.std()) == pytest.approx(1.0, abs=0.05)
+    rows = coherent_noise(400, 6, 0.9, 3, rows=4)
+    assert float((rows[4:] * rows[:-4]).mean()) > 0.7 > 0.3 > abs(float((rows[1:] * rows[:-1])[::4].mean()))
+
+
+def test_a_track_that_leans_on_a_sketch_comes_out_near_it(model: ImpactModel) -> None:
+    sketch = torch.randn(20, 6, generator=generator(20))
+    cond = condition(1, batch=1)
+
+    def distance(inspiration: float) -> float:
+        settings = DecodeSettings(iterations=3, sampler="ddim", head_steps=4, guidance=1.0, inspiration=inspiration)
+        track = start_track(model, tokens=20, seed=3, settings=settings)
+        if inspiration:
+            track.lean_on(model, sketch)
+        while not track.done:
+            advance(model, [track], cond)
+        return float((track.latents - sketch).norm() / sketch.norm())
+
+    assert distance(0.95) < 0.5 * distance(0.0)
 
 
 def test_known_tokens_stay_and_the_rest_is_decoded(model: ImpactModel) -> None:

@@ -10,7 +10,8 @@ import pytest
 from impact_plugin.daemon.events import EVENTS
 from impact_plugin.daemon.osc import docs, query
 from impact_plugin.daemon.osc.handlers import Handlers
-from impact_plugin.daemon.osc.table import ADDRESSES, REPLIES, read_call, read_id
+from impact_plugin.daemon.osc.table import ADDRESSES, REPLIES, read_call
+from impact_plugin.daemon.osc.values import read_id
 from impact_plugin.errors import Code, ImpactError
 
 CONTRACT = """\

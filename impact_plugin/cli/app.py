@@ -13,7 +13,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from impact_plugin.cli import bench, data, devices, doctor, evaluate, generate, models, presets, send, serve, takes, train
+from impact_plugin.cli import (
+    bench,
+    data,
+    devices,
+    doctor,
+    evaluate,
+    generate,
+    models,
+    presets,
+    send,
+    serve,
+    takes,
+    train,
+)
 from impact_plugin.errors import ImpactError
 from impact_plugin.version import VERSION
 

@@ -185,7 +185,7 @@ def _merge(options: Mapping[str, object], settings: Mapping[str, str]) -> dict[s
     """Options and --set together; a key given by both is a mistake."""
     from impact_plugin.request import canonical
 
-    named, _ = canonical(settings)
+    named, _ = canonical(settings, slots=True)
     for key in named:
         if key in options:
             raise ImpactError("bad_argument", f"{key} is given twice: as --{key} and by --set", key)

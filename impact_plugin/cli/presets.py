@@ -199,21 +199,19 @@ def sheet(
 
 
 def _examine(target: Path) -> list[tuple[Path, int, list[ImpactError]]]:
-    """Each file of a target with its right presets and all its mistakes; names given twice count for their file."""
-    from impact_plugin.presets.library import Library
+    """Each file of a target with its right presets and all its mistakes, names that are taken among them."""
+    from impact_plugin.presets.library import name_taken
     from impact_plugin.presets.load import bank_files, read_bank
 
-    if not target.is_dir():
-        presets, faults = read_bank(target)
-        return [(target, len(presets), faults)]
     found: list[tuple[Path, int, list[ImpactError]]] = []
-    for file in bank_files(target):
+    here: dict[str, Preset] = {}
+    for file in bank_files(target) if target.is_dir() else [target]:
         presets, faults = read_bank(file)
+        for name, preset in presets.items():
+            if name in here:
+                faults.append(name_taken(preset, here[name]))
+            here.setdefault(name, preset)
         found.append((file, len(presets), faults))
-    told = {fault.text for _, _, faults in found for fault in faults}
-    doubles = [fault for fault in Library(target).faults if fault.text not in told]
-    for file, _, faults in found:
-        faults += [fault for fault in doubles if fault.text.startswith(f"{file} line ")]
     return found
 
 

@@ -82,7 +82,7 @@ def read_rows(path: Path, common: Mapping[str, Any]) -> list[Row]:
     found = _csv_rows(path, text) if path.suffix.lower() in {".csv", ".tsv"} else _text_rows(text)
     if not found:
         raise ImpactError("bad_file", f"{path} holds no prompts")
-    shared, _ = canonical(common)
+    shared, _ = canonical(common, slots=True)
     rows: list[Row] = []
     lines: dict[str, int] = {}
     presets: Mapping[str, Preset] | None = None
@@ -93,7 +93,7 @@ def read_rows(path: Path, common: Mapping[str, Any]) -> list[Row]:
             if row_id in lines:
                 raise ImpactError("bad_argument", f"the id {row_id} was given in line {lines[row_id]} already", "id")
             lines[row_id] = line
-            own, _ = canonical(values)
+            own, _ = canonical(values, slots=True)
             if "preset" in own or "preset" in shared:
                 presets = presets if presets is not None else open_library()
             request = _request({**shared, **own}, presets or {})
@@ -150,7 +150,7 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
 def _check_columns(path: Path, columns: list[str]) -> None:
     keys = ["id", *Request.model_fields]
     try:
-        names, _ = canonical({column: None for column in columns if column != "id"})
+        names, _ = canonical({column: None for column in columns if column != "id"}, slots=True)
         del names
     except ImpactError as error:
         if error.code == "unknown_key":

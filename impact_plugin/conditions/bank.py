@@ -83,6 +83,14 @@ class Bank:
             present[slot, : end - begin] = True
         return out.flatten(0, 1), present.flatten()
 
+    def sketch(self, sound: int, tokens: int) -> Tensor:
+        """A sound's latents drawn out or together to a number of tokens, (tokens, dims)."""
+        own = self.latents[int(self.offsets[sound]) : int(self.offsets[sound + 1])]
+        if own.shape[0] == tokens:
+            return own.clone()
+        stretched = nn.functional.interpolate(own.T[None], size=tokens, mode="linear", align_corners=False)
+        return stretched[0].T.contiguous()
+
     def typical_seconds(self, similarities: Tensor, count: int = 7) -> float:
         """Length that fits a prompt: median over its nearest sounds.
 
@@ -136,7 +144,7 @@ class Bank:
             bank.offsets.shape[0] == bank.sounds + 1
             and bank.rows is not None
             and bank.owners.shape == bank.rows.shape
-            and 0 <= int(bank.rows.min())
+            and int(bank.rows.min()) >= 0
             and int(bank.rows.max()) < bank.vectors.shape[0]
             and bank.projection is not None
             and bank.projection.shape[1] == bank.vectors.shape[1]

@@ -21,7 +21,7 @@ from impact_plugin.text.base import TextEncoder, TextFeatures
 
 TEXT, POOLED, LENGTH, NEAR = "text", "pooled", "length", "near"
 POOL = 6  # nearest sounds among which a seed draws its neighbours
-MARGIN = 0.12  # a sound this much less alike than the nearest is no neighbour
+MARGIN = 0.08  # a sound this much less alike than the nearest is no neighbour
 _NEIGHBOURS = 4  # purpose of a seed's random numbers, see `model.masking.generator`
 STRETCH = 2.5  # a sound fills a longer frame up to this multiple of its typical length
 
@@ -61,11 +61,33 @@ class ConditionBuilder:
         near: list[tuple[Tensor, Tensor]] = []
         if self.bank is not None and sims is not None:
             for row, seed in enumerate(seeds):
-                typical = self.bank.typical_seconds(sims[row])
-                sound_seconds[row] = min(seconds[row], max(typical, 0.3) * STRETCH)
+                sound_seconds[row] = self._sound_seconds(sims[row], seconds[row])
                 if self.slots:
                     near.append(self.bank.features(draw_neighbours(sims[row], self.slots, seed), self.slots))
         return assemble(self.config, features, sound_seconds, seconds, near)
+
+    def sketch(self, prompt: str, seconds: float, seed: int, tokens: int) -> Tensor | None:
+        """What the sound might roughly be: the first neighbour that the seed draws, as long as the sound should last.
+
+        Args:
+            seconds: of the frame; tokens: of the frame.
+
+        Returns:
+            (tokens, dims); None without a bank.
+        """
+        if self.bank is None:
+            return None
+        similarities = self.bank.similarities(self.text.encode([prompt]).pooled)[0]
+        share = self._sound_seconds(similarities, seconds) / seconds
+        lasting = min(max(round(tokens * share), 1), tokens)
+        sound = self.bank.sketch(draw_neighbours(similarities, max(self.slots, 1), seed)[0], lasting)
+        return torch.cat([sound, sound[-1:].expand(tokens - lasting, -1)])
+
+    def _sound_seconds(self, similarities: Tensor, seconds: float) -> float:
+        """How much of a frame the sound itself should last."""
+        if self.bank is None:
+            return seconds
+        return min(seconds, max(self.bank.typical_seconds(similarities), 0.3) * STRETCH)
 
 
 def draw_neighbours(similarities: Tensor, count: int, seed: int) -> list[int]:

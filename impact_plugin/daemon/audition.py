@@ -67,8 +67,8 @@ class Audition:
         Raises:
             ImpactError: `unknown_id` when there is nothing to hear yet; `unsupported` without a device.
         """
-        if self._player.reason:
-            raise ImpactError("unsupported", f"nothing can be heard: {self._player.reason}")
+        if problem := self._player.look():
+            raise ImpactError("unsupported", f"nothing can be heard: {problem}")
         sounds = {row["variant"]: row["path"] for row in [*job["previews"], *job["results"]]}
         wanted = min(sounds, default=None) if variant is None else variant
         if wanted is None or wanted not in sounds:

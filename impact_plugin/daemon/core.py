@@ -100,7 +100,7 @@ class Core:
             Whether everything that ran came to its end.
         """
         self._ledger.close()
-        done = self._worker.join(grace) if grace > 0 else False
+        done = self._worker.join(grace) and not self._worker.running
         if not done:
             self._worker.abort()
             self._worker.join(5.0)
@@ -315,7 +315,7 @@ class Core:
 
     def _complete(self, client: str, given: Mapping[str, Any]) -> Request:
         """A client's keys over its preset's over its defaults."""
-        _, written = canonical(given)
+        _, written = canonical(given, slots=True)
         with self._defaults_lock:
             defaults = {key: value for key, value in self._defaults.get(client, {}).items() if key not in written}
         own = dict(given)

@@ -6,6 +6,7 @@ Does not know how sounds are made or which job goes first.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +24,8 @@ from impact_plugin.request import Request
 if TYPE_CHECKING:
     from impact_plugin.engine.job import Job
     from impact_plugin.engine.plan import Plan
+
+logger = logging.getLogger(__name__)
 
 #: accepting: not on disk yet; held: restored, waits for `resume`; saving: all takes are made, not all written.
 State = Literal["accepting", "held", "waiting", "running", "saving", "ok", "cancelled", "failed"]
@@ -272,6 +275,7 @@ class Ledger:
         for paper in self._journal.restored:
             entry = _entry(paper)
             if entry.error is not None:
+                logger.warning("job %s of %s: %s", entry.id, entry.client, entry.error[1])
                 entry.state = "failed"
                 self._remember(entry)
                 self._journal.end(entry.number, "failed")

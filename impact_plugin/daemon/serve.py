@@ -1,8 +1,8 @@
 """The daemon as a process: startup, main loop, shutdown.
 
 Startup takes the lock and the ports, reads the journal and begins to load the model; the main loop waits and looks
-after things; shutdown lets what runs come to its end within a grace time. The first SIGINT or SIGTERM (or `quit`) begins
-the shutdown, the second cuts the grace short. Knows the parts and their order. Does not know the command line.
+after things; shutdown lets what runs come to its end within a grace time. The first SIGINT or SIGTERM (or `quit`)
+begins the shutdown, the second cuts the grace short. Knows the parts and their order. Does not know the command line.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ GRACE: Final = 30.0
 TICK: Final = 0.5
 #: Temporary files of takes that were not written to for so long are a crash's, seconds.
 STALE: Final = 15.0
+#: Between two tries to bring the index of takes up to date, seconds.
+REFRESH: Final = 5.0
 
 _SIGNALS: Final = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
@@ -96,6 +98,7 @@ class Daemon:
         self._watcher: Watcher | None = None
         self._takes: TakeStore | None = None
         self._swept = 0.0
+        self._refreshed = 0.0
 
     def run(self) -> bool:
         """Serve until told to stop.
@@ -176,6 +179,7 @@ class Daemon:
         self._runtime_file.write(runtime)
         core.subscribe(lambda event: self._ready(runtime, event))
         self._sweep()
+        self._refresh()
         core.start()
 
     def main_loop(self) -> None:
@@ -190,6 +194,10 @@ class Daemon:
         if self._swept and time.monotonic() - self._swept > STALE + 5.0:
             self._sweep()
             self._swept = 0.0  # what a crash left is gone now
+        if self._takes is not None and self._takes.problem and time.monotonic() - self._refreshed > REFRESH:
+            logger.warning("the index of takes: %s; it is brought up to date", self._takes.problem)
+            self._takes.problem = ""
+            self._refresh()
 
     def shutdown(self) -> bool:
         """Let what runs come to its end, then close everything; whether all of it did."""
@@ -260,6 +268,12 @@ class Daemon:
 
         make_folder(takes.folder)
 
+    def _refresh(self) -> None:
+        """Bring the index up to date, in a thread of its own: a take may have got its file but no row."""
+        self._refreshed = time.monotonic()
+        if self._takes is not None:
+            threading.Thread(target=_refresh, args=(self._takes,), name="impact-takes", daemon=True).start()
+
     def _sweep(self) -> None:
         """Remove the temporary files that a crash left among the takes."""
         self._swept = time.monotonic()
@@ -272,6 +286,13 @@ class Daemon:
             return
         for path in removed:
             logger.info("removed %s", path)
+
+
+def _refresh(takes: TakeStore) -> None:
+    try:
+        takes.refresh()
+    except Exception as error:  # the daemon ends meanwhile, or the index is broken: takes are saved all the same
+        logger.info("the index of takes was not brought up to date: %s", error)
 
 
 def _load(bundle: Path, device: str) -> Engine:

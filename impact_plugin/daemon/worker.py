@@ -84,7 +84,8 @@ class Worker:
 
     def join(self, timeout: float) -> bool:
         """Wait for the end, which comes once the ledger is closed and nothing runs; whether it came in time."""
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @property
@@ -99,7 +100,7 @@ class Worker:
     def _run(self) -> None:
         try:
             engine = self._load()
-            warm(engine)
+            self._preview_cost = warm(engine)
             device = engine.device
             values = (VERSION, engine.bundle.info.name, device, engine.native_rate)
             self._bus.publish(DaemonEvent("ready", None, values))
@@ -229,7 +230,11 @@ class Worker:
         if drafted:
             cost += self._draft_cost * running.plan.tokens * running.plan.variants
         first = running.first_preview_s is None
-        return running.budget.allows(cost, running.fraction, engine.decode_seconds(running.plan), first=first)
+        allowed = running.budget.allows(cost, running.fraction, engine.decode_seconds(running.plan), first=first)
+        if not allowed:  # an estimate that was too high must not last for ever
+            self._preview_cost *= 0.98
+            self._draft_cost *= 0.98
+        return allowed
 
     def _previews(self, engine: Engine) -> bool:
         """Some of the previews that are due, live jobs first."""
@@ -313,25 +318,31 @@ class Worker:
         self._fairness.charge(running.entry.client, seconds / max(self._token_seconds, 1e-7))
 
 
-def warm(engine: Engine) -> None:
-    """A tiny job, so that the first real one finds everything loaded and compiled.
+def warm(engine: Engine) -> float:
+    """A tiny job, twice, so that the first real one finds everything loaded and compiled.
+
+    Returns:
+        What a preview costs, seconds of work a second of audio.
 
     Raises:
         ImpactError: when the model does not work.
     """
-    request = Request.parse(
-        {
-            "prompt": "a knock",
-            "seconds": min(0.5, engine.seconds_limit),
-            "iterations": 2,
-            "seed": 1,
-            "previews_every": 1,
-        }
-    )
+    seconds = min(1.0, engine.seconds_limit)
+    request = Request.parse({"prompt": "a knock", "seconds": seconds, "iterations": 2, "seed": 1, "previews_every": 1})
+    cost = 0.0
     try:
-        for _ in engine.run(engine.plan(request), JobControl()):
-            pass
+        for _ in range(2):
+            job = engine.start(engine.plan(request), JobControl())
+            engine.advance([job])
+            began = time.perf_counter()
+            preview = engine.preview(job, 0)
+            if preview is not None:
+                encode_sound(preview.audio, preview.rate, format="wav", subtype="PCM_16")
+            cost = (time.perf_counter() - began) / seconds
+            engine.advance([job])
+            engine.result(job, 0)
     except ImpactError:
         raise
     except Exception as error:
         raise as_error(error) from error
+    return cost

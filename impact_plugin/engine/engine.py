@@ -182,7 +182,9 @@ class Engine:
                 for seed in plan.seeds
             ]
             negative = self.condition(plan, plan.negative) if plan.negative else None
-            return Job(plan, control, tracks, self.condition(plan, plan.prompt), negative)
+            job = Job(plan, control, tracks, self.condition(plan, plan.prompt), negative)
+            self._sketch(job)
+            return job
 
     def advance(self, jobs: Sequence[Job]) -> None:
         """One iteration for all these jobs, in one batch. Cancelled jobs should have been taken out before."""
@@ -208,7 +210,10 @@ class Engine:
         with memory_errors():
             for job in jobs:
                 if job.at_boundary:
+                    words = job.words
                     job.heed(partial(self.condition, job.plan))
+                    if job.words != words:
+                        self._sketch(job)
             wanted = {job: [variant for owner, variant in rows if owner is job] for job in jobs}
             return advance(
                 self.bundle.model,
@@ -276,6 +281,13 @@ class Engine:
         """What all variants of a plan follow with these words, (variants)."""
         built = self._builder.build([prompt] * plan.variants, [plan.seconds] * plan.variants, plan.seeds)
         return built.to(self._device)
+
+    def _sketch(self, job: Job) -> None:
+        """Let what is undecided begin from a neighbour of the job's words, where its settings say so."""
+        plan = job.plan
+        if plan.settings.inspiration > 0.0:
+            for track in job.tracks:
+                track.lean_on(self.bundle.model, self._builder.sketch(job.words, plan.seconds, track.seed, plan.tokens))
 
     def decode_seconds(self, plan: Plan) -> float:
         """An estimate of the work that turning a plan's latents into audio takes, seconds."""

@@ -22,7 +22,8 @@ class Job:
 
     Attributes:
         plan: what is made; control: the handle for whoever asked for it.
-        tracks: one a variant. changes: prompts put in since the start.
+        tracks: one a variant. changes: prompts put in since the start; words: the
+            prompt that weighs most now.
         condition: what the variants follow now, (variants); negative: the negative prompt's condition, if any.
     """
 
@@ -33,6 +34,7 @@ class Job:
         self.control = control
         self.tracks = tracks
         self.changes: list[PromptChange] = []
+        self.words = plan.prompt
         self.condition = condition
         self.negative = negative
         self._started = time.monotonic()
@@ -76,6 +78,8 @@ class Job:
         """Follow the prompts that were set since the last iteration."""
         for wish in self.control.take_wishes():
             self.condition = blend(self.condition, encode(wish.prompt), wish.weight)
+            if wish.weight >= 0.5:
+                self.words = wish.prompt
             self.changes.append(PromptChange(self.iteration, wish.prompt, wish.weight))
 
     def progress(self, decode_seconds: float) -> Progress:

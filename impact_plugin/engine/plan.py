@@ -89,6 +89,7 @@ class Plan:
             "head_steps": settings.head_steps,
             "temperature": settings.temperature,
             "coherence": settings.coherence,
+            "inspiration": settings.inspiration,
         }
 
 

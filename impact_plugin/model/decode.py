@@ -35,6 +35,7 @@ class DecodeSettings:
         coherence: correlation of the noise that neighbouring tokens start from, 0 (the paper's) to 1. Tokens decided
             in one iteration do not see each other; what the condition leaves open they then decide alike. For the
             deterministic samplers; each token's own distribution stays the same.
+        inspiration: share of the head's process that a sketch replaces, 0 (none) to 1; see :meth:`Track.lean_on`.
         draft_steps: head steps for the draft of undecided tokens; 0 = no draft, they stay zero.
         limit: clamp of latents in standard deviations; None = no clamp.
     """
@@ -47,6 +48,7 @@ class DecodeSettings:
     head_steps_last: int | None = None
     temperature: float = 1.0
     coherence: float = 0.0
+    inspiration: float = 0.0
     order: Order = "random"
     draft_steps: int = 0
     limit: float | None = None
@@ -79,13 +81,26 @@ class Track:
     mask: Tensor  # (tokens,) True = undecided
     order: Tensor  # undecided places in the order of revealing
     counts: list[int]
-    start: Tensor  # (tokens, dims) the noise that each token starts from
+    noise: Tensor  # (tokens, dims) standard normal
+    start: Tensor  # (tokens, dims) what each token starts from: the noise, or a noisy sketch
+    begin: float = 1.0  # share of the head's process that is run from there
     iteration: int = 0
     revealed: int = field(default=0)
 
     @property
     def done(self) -> bool:
         return self.iteration >= len(self.counts)
+
+    def lean_on(self, model: ImpactModel, sketch: Tensor | None) -> None:
+        """Let undecided tokens begin from a noisy sketch (SDEdit, arXiv 2108.01073) instead of from noise alone.
+
+        Args:
+            sketch: (tokens, dims) latents of a sound like the wanted one; None = from noise.
+        """
+        self.begin = 1.0 if sketch is None else 1.0 - self.settings.inspiration
+        self.start = self.noise
+        if sketch is not None:
+            self.start = model.diffusion.from_sketch(sketch.to(self.noise.device), self.noise, self.begin)
 
     def share_after(self) -> float:
         """Share of all tokens that is decided once the coming iteration is done."""
@@ -123,7 +138,7 @@ def start_track(
     latents[mask] = 0.0
     order = reveal_order(tokens, settings.order, seed, rows=model.config.grid_rows)
     order = order[mask[order]]
-    start = coherent_noise(tokens, dims, settings.coherence, seed, rows=model.config.grid_rows)
+    noise = coherent_noise(tokens, dims, settings.coherence, seed, rows=model.config.grid_rows)
     return Track(
         seed=seed,
         settings=settings,
@@ -132,7 +147,8 @@ def start_track(
         mask=mask.to(device),
         order=order.to(device),
         counts=reveal_counts(len(order), settings.iterations),
-        start=start.to(device),
+        noise=noise.to(device),
+        start=noise.to(device),
     )
 
 
@@ -221,6 +237,7 @@ class _Plan:
     steps: int
     temperature: float
     limit: float | None
+    begin: float
     draft: bool
 
 
@@ -236,11 +253,12 @@ def _groups(tracks: Sequence[Track], drafts: Sequence[bool]) -> list[tuple[_Plan
         scale = settings.guidance
         if settings.guidance_schedule == "linear":
             scale = 1.0 + (settings.guidance - 1.0) * track.share_after()
-        wanted = [(_Plan(settings.sampler, steps, settings.temperature, settings.limit, False), _places_now(track))]
+        plan = _Plan(settings.sampler, steps, settings.temperature, settings.limit, track.begin, False)
+        wanted = [(plan, _places_now(track))]
         if drafts[row] and settings.draft_steps > 0:
             rest = track.order[track.revealed + track.counts[track.iteration] :]
             if len(rest):
-                wanted.append((_Plan("ddim", settings.draft_steps, 1.0, settings.limit, True), rest))
+                wanted.append((_Plan("ddim", settings.draft_steps, 1.0, settings.limit, track.begin, True), rest))
         for plan, places in wanted:
             where, scales = groups.setdefault(plan, ({}, {}))
             where[row], scales[row] = places, scale
@@ -284,6 +302,7 @@ def _denoise(
         guidance=guidance,
         temperature=plan.temperature,
         limit=plan.limit,
+        begin=plan.begin,
     )
     sizes = [len(places[row]) for row in rows]
     for row, part in zip(rows, torch.split(clean, sizes), strict=True):

@@ -35,13 +35,14 @@ def cosine_alphas(steps: int) -> Tensor:
     return torch.cumprod(1.0 - torch.tensor(betas, dtype=torch.float64), dim=0)
 
 
-def respaced(steps: int, kept: int) -> list[int]:
-    """`kept` of the times 0...steps-1, evenly spread, both ends among them, rising."""
-    if kept >= steps:
-        return list(range(steps))
+def respaced(steps: int, kept: int, begin: float = 1.0) -> list[int]:
+    """`kept` of the times from 0 to `begin` (a share of all), evenly spread, both ends among them, rising."""
+    last = round((steps - 1) * begin)
+    if kept > last:
+        return list(range(last + 1))
     if kept == 1:
-        return [steps - 1]
-    stride = (steps - 1) / (kept - 1)
+        return [last]
+    stride = last / (kept - 1)
     return sorted({round(i * stride) for i in range(kept)})
 
 
@@ -77,13 +78,13 @@ class Diffusion:
         self.steps = steps
         self.prediction = prediction
         self.alphas = cosine_alphas(steps)
-        self._tables: dict[tuple[int, str], _Table] = {}
+        self._tables: dict[tuple[int, float, str], _Table] = {}
 
-    def table(self, kept: int, device: torch.device) -> _Table:
-        """Constants of the process respaced to `kept` steps, computed once a device."""
-        key = (kept, str(device))
+    def table(self, kept: int, device: torch.device, begin: float = 1.0) -> _Table:
+        """Constants of the process (or its first share) respaced to `kept` steps, computed once a device."""
+        key = (kept, begin, str(device))
         if key not in self._tables:
-            times = respaced(self.steps, kept)
+            times = respaced(self.steps, kept, begin)
             alpha = self.alphas[times]
             before = torch.cat([torch.ones(1, dtype=torch.float64), alpha[:-1]])
             beta = 1.0 - alpha / before
@@ -162,6 +163,19 @@ class Diffusion:
             return (noisy - root_noise * predicted) / root_alpha, predicted
         return root_alpha * noisy - root_noise * predicted, root_noise * noisy + root_alpha * predicted
 
+    def from_sketch(self, sketch: Tensor, noise: Tensor, begin: float) -> Tensor:
+        """Tokens as noisy as the process is at the share `begin`, around a sketch of what they might be.
+
+        What a blurred sketch lacks in variance is made up with noise, so that the head sees what it was trained on.
+
+        Args:
+            sketch: (tokens, dims) clean latents, however rough; noise: (tokens, dims) standard normal.
+        """
+        alpha = float(self.alphas[round((self.steps - 1) * begin)])
+        lacking = (1.0 - sketch.square().mean(dim=0)).clamp(0.0, 1.0)
+        started: Tensor = alpha**0.5 * sketch + (1.0 - alpha + alpha * lacking).sqrt() * noise
+        return started
+
     # ---- sampling ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -178,6 +192,7 @@ class Diffusion:
         guidance: Tensor | None = None,
         temperature: float = 1.0,
         limit: float | None = None,
+        begin: float = 1.0,
     ) -> Tensor:
         """Clean tokens from noise.
 
@@ -189,17 +204,18 @@ class Diffusion:
             guidance: (n,) scales; 1 = none.
             temperature: scales each step's noise (`ddpm`) or the first (`ddim`, `dpm++`).
             limit: clamp of the estimate of the clean token, in standard deviations.
+            begin: share of the process that is run; under 1, `start` comes from :meth:`from_sketch`.
 
         Returns:
             (n, dims)
         """
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}")
-        table = self.table(steps, start.device)
+        table = self.table(steps, start.device, begin)
         guided = null is not None and guidance is not None and bool((guidance != 1.0).any())
         embedded = head.embed_condition(torch.cat([condition, null]) if guided and null is not None else condition)
         times = head.embed_time(time_features(table.times).to(embedded.dtype))
-        x = start if sampler == "ddpm" else start * temperature
+        x = start if sampler == "ddpm" or begin < 1.0 else start * temperature
         before: Tensor | None = None
         for index in range(len(table.times) - 1, -1, -1):
             output = head.denoise(torch.cat([x, x]) if guided else x, times[index : index + 1], embedded).float()

@@ -123,18 +123,22 @@ class Library(Mapping[str, Preset]):
                 for name, preset in bank.presets.items():
                     by_full_name[preset.full_name] = preset
                     if name in here:
-                        other = here[name]
-                        text = (
-                            f"{path} line {preset.line}: {name}: this name is taken in {other.file} line {other.line}: "
-                            f"rename one, until then the name is that one's, and this one is {preset.full_name}"
-                        )
-                        doubles.append(Change(path, len(bank.presets), ImpactError("bad_argument", text)))
+                        doubles.append(Change(path, len(bank.presets), name_taken(preset, here[name])))
                     else:
                         here[name] = preset
             by_name.update(here)
         faults += [double.error for double in doubles if double.error is not None]
         table = _Table(dict(sorted(by_name.items())), dict(sorted(by_full_name.items())), tuple(faults))
         return table, doubles
+
+
+def name_taken(preset: Preset, other: Preset) -> ImpactError:
+    """The mistake of a preset whose name another of its folder has."""
+    return ImpactError(
+        "bad_argument",
+        f"{preset.file} line {preset.line}: {preset.name}: this name is taken in {other.file} line {other.line}: "
+        f"rename one, until then the name is that one's, and this one is {preset.full_name}",
+    )
 
 
 def load_presets(*folders: Path) -> dict[str, Preset]:

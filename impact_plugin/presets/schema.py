@@ -143,9 +143,10 @@ def expand(request: Mapping[str, Any], presets: Mapping[str, Preset], seed: int 
     Raises:
         ImpactError: `unknown_preset`, and what :func:`impact_plugin.request.canonical` raises.
     """
-    own, written = canonical(request)
+    own, written = canonical(request, slots=True)
     name = own.get("preset")
     if name is None:
+        canonical(request)
         return dict(request)
     if not isinstance(name, str) or name not in presets:
         error = unknown_key(str(name), presets, "preset")

@@ -131,11 +131,11 @@ def package_files(deb: Path, paths: set[str]) -> Iterator[tuple[str, bytes]]:
             raise ImpactError("internal", "dpkg-deb gave no output")
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                for member in archive:
-                    name = member.name.removeprefix("./")
-                    if not member.isfile() or (name not in paths and name not in inner):
+                for entry in archive:
+                    name = entry.name.removeprefix("./")
+                    if not entry.isfile() or (name not in paths and name not in inner):
                         continue
-                    stream = archive.extractfile(member)
+                    stream = archive.extractfile(entry)
                     data = stream.read() if stream else b""
                     if name in paths:
                         yield name, data

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
 from pythonosc.parsing import osc_types
@@ -42,7 +42,7 @@ class Exchange:
     over: bool = False
     error: ImpactError | None = None
     state: str = ""
-    _queued: bool = False
+    _queued: bool = field(default=False, init=False, repr=False)
 
     def take(self, message: Message) -> bool:
         """Follow an answer; False = it is not one to this message."""

@@ -108,7 +108,8 @@ _RULES: Final = """\
   sends {rows} rows at most: give a text to narrow it. An address that ends in `.reply` is never a command, so two
   programs can never answer each other for ever.
 - **Where answers go**: to the sender's address and port; if it has named a port by `/impact/notify 1 PORT`, there
-  instead. Events and `/impact/fail` also go to all subscribers. What comes from a port that has neither subscribed nor
+  instead. Events and what is wrong with a command also go to all subscribers; what is no command of ours is answered
+  to its sender alone. What comes from a port that has neither subscribed nor
   had a job is also answered on the ports that were named from the same machine: so a program that sends each message
   from a new port hears its answers.
 - **A sender without jobs of its own** may name a job of another client in `/impact/cancel` and `/impact/prompt` if only
@@ -148,8 +149,9 @@ _END: Final = """\
 ## Other machines
 
 `--host` opens the port to a network, and then everything but `/impact/set token TOKEN` is refused until the token has
-been shown, which the runtime file holds (`daemon.json`, readable by its user alone). It opens one TCP connection, or for UDP the sender's
-address with all its ports. OSC is not encrypted. `/impact/quit` is taken from the machine itself only.
+been shown. The daemon's runtime file holds it (`daemon.json`, readable by its user alone). It opens one TCP connection,
+or for UDP the sender's address with all its ports. OSC is not encrypted. `/impact/quit` is taken from the machine
+itself only.
 """
 
 

@@ -27,9 +27,9 @@ from impact_plugin.daemon.osc.table import (
     Address,
     Call,
     read_call,
-    read_id,
     unknown_address,
 )
+from impact_plugin.daemon.osc.values import read_id
 from impact_plugin.daemon.osc.wire import Message
 from impact_plugin.errors import ImpactError
 from impact_plugin.request import Request
@@ -116,6 +116,10 @@ class Handlers:
         targets = dict.fromkeys([*self._sessions.answers(peer), *self._sessions.subscribers()])
         self._send(list(targets), encode_fail(subject, error))
 
+    def refuse(self, peer: Peer, subject: JobId, error: ImpactError) -> None:
+        """`/impact/fail` to the sender alone: what is no command of ours is nobody else's business."""
+        self._send(self._sessions.answers(peer), encode_fail(subject, error))
+
     # Jobs
 
     def generate(self, caller: Caller, call: Call) -> None:
@@ -131,7 +135,7 @@ class Handlers:
         if key in call.pairs:
             raise ImpactError("bad_argument", f"{key} is given twice: {caller.entry.usage}", key)
         self._core.submit(caller.client, call["id"], {key: value, **call.pairs}, origin="osc")
-        self._sessions.submitted(caller.peer, time.monotonic())
+        self._sessions.submitted(caller.peer)
 
     def prompt(self, caller: Caller, call: Call) -> None:
         weight = 1.0 if call["weight"] is None else call["weight"]
@@ -193,9 +197,7 @@ class Handlers:
     def help(self, caller: Caller, call: Call) -> None:
         text = (call["text"] or "").lower()
         if text == "keys":
-            rows = [
-                (key.name, f"{key.text}: {key.expects}") for key in Request.fields_help() if key.group not in ("edit",)
-            ]
+            rows = [(key.name, f"{key.text}: {key.expects}") for key in Request.fields_help() if key.group != "edit"]
         else:
             rows = [(entry.usage, entry.text) for entry in ADDRESSES.values() if text in entry.path]
             rows += [(kind.address, kind.text) for kind in EVENTS.values() if text in kind.address]

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import logging
-import socket
-import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +23,7 @@ from impact_plugin.daemon.osc.handlers import Handlers, subject_of
 from impact_plugin.daemon.osc.intake import Intake
 from impact_plugin.daemon.osc.limiter import Limiter
 from impact_plugin.daemon.osc.peers import Peer
+from impact_plugin.daemon.osc.ports import open_sockets
 from impact_plugin.daemon.osc.replies import encode_event
 from impact_plugin.daemon.osc.services import Services
 from impact_plugin.daemon.osc.sessions import Sessions
@@ -135,6 +133,7 @@ class OscServer:
         self._tcp = tcp
         self._loop = asyncio.SelectorEventLoop()
         self._started = threading.Event()
+        self._unsubscribe = self._core.subscribe(self._hear)
         self._threads = [
             threading.Thread(target=self._run_sockets, name="osc-sockets", daemon=True),
             threading.Thread(target=self._run_messages, name="osc-messages", daemon=True),
@@ -142,7 +141,6 @@ class OscServer:
         for thread in self._threads:
             thread.start()
         self._started.wait()
-        self._unsubscribe = self._core.subscribe(self._hear)
         for key, value in self._figures().items():
             self._core.add_status(key, value)
 
@@ -331,7 +329,7 @@ class OscServer:
 
     def _fail(self, peer: Peer, subject: JobId, error: ImpactError) -> None:
         if self._limiter.allow(peer.client, time.monotonic()):
-            self._handlers.fail(peer, subject, error)
+            self._handlers.refuse(peer, subject, error)
 
     def connected(self, connection: Connection[list[Batch]]) -> bool:
         """A TCP client is there."""
@@ -395,39 +393,3 @@ class OscServer:
                 connection.close()
         if self._loop is not None:
             self._loop.call_later(SWEEP, self._sweep)
-
-
-def open_sockets(host: str, port: int) -> tuple[socket.socket, socket.socket]:
-    """UDP and TCP sockets bound to the same number.
-
-    Raises:
-        ImpactError: `busy`, `bad_argument`.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise ImpactError("bad_argument", f"cannot listen on {host!r} port {port}: {error}", "host") from error
-    for attempt in range(20):
-        tcp = socket.socket(family, socket.SOCK_STREAM)
-        udp = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            if sys.platform == "win32":
-                tcp.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-                udp.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-            else:
-                tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tcp.bind(address)
-            tcp.listen(MAX_CONNECTIONS)
-            udp.bind((address[0], tcp.getsockname()[1], *address[2:]))
-            return udp, tcp
-        except (OSError, OverflowError) as error:
-            tcp.close()
-            udp.close()
-            taken = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", 0))
-            if taken and port == 0 and attempt < 19:
-                continue  # the free TCP port is somebody's UDP port
-            if taken:
-                text = f"port {port} of {host} is taken: is a daemon running already? --osc-port 0 takes a free one"
-                raise ImpactError("busy", text, "osc_port") from error
-            raise ImpactError("bad_argument", f"cannot listen on {host} port {port}: {error}", "host") from error
-    raise ImpactError("busy", f"no port of {host} is free for both UDP and TCP", "osc_port")

@@ -26,9 +26,13 @@ MAX_CLIENTS: Final = 2048
 
 @dataclass
 class _Client:
-    """What is remembered of a sender. listens: where it wants to be answered instead, if it said so."""
+    """What is remembered of a sender.
 
-    heard: float
+    Attributes:
+        jobs: how many it has had; listens: where it wants to be answered instead, if it said so.
+        gone: its port refused, or its connection is closed, and it was not heard since.
+    """
+
     jobs: int = 0
     listens: Peer | None = None
     gone: bool = False
@@ -63,17 +67,16 @@ class Sessions:
     def heard(self, peer: Peer, now: float) -> None:
         """A client is there. now: seconds, never running backwards."""
         with self._lock:
-            client = self._client(peer, now)
-            client.heard = now
+            client = self._client(peer)
             client.gone = False
             for target, subscription in self._subscriptions.items():
                 if target in (peer, client.listens) or (subscription.named and target.host == peer.host):
                     subscription.heard = now
 
-    def submitted(self, peer: Peer, now: float) -> None:
+    def submitted(self, peer: Peer) -> None:
         """A client has a job."""
         with self._lock:
-            self._client(peer, now).jobs += 1
+            self._client(peer).jobs += 1
 
     def passing(self, peer: Peer) -> bool:
         """Whether a sender has no jobs of its own: it may be one that takes a new port for each message."""
@@ -101,9 +104,9 @@ class Sessions:
             target = peer if port is None else peer.at(port)
             if target not in self._subscriptions and len(self._subscriptions) >= MAX_SUBSCRIBERS:
                 raise ImpactError("busy", f"there are {MAX_SUBSCRIBERS} subscribers already")
-            client = self._client(peer, now)
+            client = self._client(peer)
             if port is None and client.listens is not None:
-                self._subscriptions.pop(client.listens, None)
+                self._end(client.listens)
             client.listens = None if port is None else target
             self._subscriptions[target] = _Subscription(now, port is not None)
             return target
@@ -113,13 +116,10 @@ class Sessions:
         with self._lock:
             client = self._clients.get(peer)
             targets = {peer.at(port)} if port is not None else {peer}
-            if client is not None:
-                if port is None and client.listens is not None:
-                    targets.add(client.listens)
-                if client.listens in targets:
-                    client.listens = None
+            if port is None and client is not None and client.listens is not None:
+                targets.add(client.listens)
             for target in targets:
-                self._subscriptions.pop(target, None)
+                self._end(target)
 
     def subscribers(self) -> list[Peer]:
         """Everybody who gets everything."""
@@ -162,18 +162,15 @@ class Sessions:
     def lost(self, peer: Peer) -> None:
         """Nobody is at that address: no more is sent there until it is heard again."""
         with self._lock:
-            self._forget(peer)
-            client = self._clients.get(peer)
-            if client is None:
-                client = self._client(peer, 0.0)
-            client.gone = True
+            self.lapsed += self._end(peer)
+            self._client(peer).gone = True
 
     def sweep(self, now: float) -> None:
         """End the subscriptions of clients that were not heard for long."""
         with self._lock:
             for target, subscription in list(self._subscriptions.items()):
                 if now - subscription.heard > LAPSE:
-                    self._forget(target)
+                    self.lapsed += self._end(target)
 
     def trusted(self, peer: Peer) -> bool:
         """Whether a client need not show the token (any more)."""
@@ -200,7 +197,7 @@ class Sessions:
     def forget_connection(self, peer: Peer) -> None:
         """A connection is closed: nothing can reach it, and its trust ends."""
         with self._lock:
-            self._forget(peer)
+            self.lapsed += self._end(peer)
             self._trusted.pop(self._mark(peer), None)
             client = self._clients.get(peer)
             if client is not None:
@@ -211,22 +208,24 @@ class Sessions:
         with self._lock:
             return len(self._clients), len(self._subscriptions)
 
-    def _client(self, peer: Peer, now: float) -> _Client:
+    def _client(self, peer: Peer) -> _Client:
         client = self._clients.get(peer)
         if client is None:
-            client = self._clients[peer] = _Client(now)
+            client = self._clients[peer] = _Client()
             if len(self._clients) > MAX_CLIENTS:
                 self._clients.popitem(last=False)
         else:
             self._clients.move_to_end(peer)
         return client
 
-    def _forget(self, target: Peer) -> None:
-        if self._subscriptions.pop(target, None) is not None:
-            self.lapsed += 1
+    def _end(self, target: Peer) -> bool:
+        """End a subscription; whether there was one. Clients that were answered there are answered themselves again."""
+        if self._subscriptions.pop(target, None) is None:
+            return False
         for client in self._clients.values():
             if client.listens == target:
                 client.listens = None
+        return True
 
     @staticmethod
     def _mark(peer: Peer) -> str:

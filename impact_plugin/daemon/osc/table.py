@@ -8,7 +8,6 @@ itself (queued, start, progress ...) is the table of :mod:`impact_plugin.daemon.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,8 +15,9 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from impact_plugin.daemon.events import EVENTS, EventField, JobId
-from impact_plugin.daemon.ids import ALL, MAX_LENGTH, check_id
+from impact_plugin.daemon.events import EVENTS, EventField
+from impact_plugin.daemon.ids import MAX_LENGTH
+from impact_plugin.daemon.osc.values import read_id, shown
 from impact_plugin.errors import ImpactError
 from impact_plugin.request import Flag, Number, Whole, Word, pairs_to_mapping
 
@@ -196,7 +196,7 @@ def _addresses() -> tuple[Address, ...]:
                 _field("position", "i", "jobs before it"),
                 _field("prompt", "s", "its words, long ones cut"),
                 _field("variants", "i", "how many takes"),
-                _field("seconds", "f", "length of each, 0 = not chosen yet"),
+                _field("seconds", "f", "length of each, -1 = not chosen yet"),
                 _field("fraction", "f", "0...1 of it is done"),
                 _field("priority", "i", "higher goes first"),
             ),
@@ -385,33 +385,8 @@ def read_call(entry: Address, values: Sequence[object]) -> Call:
     return Call(entry, found, pairs_to_mapping(rest))
 
 
-def read_id(value: object) -> JobId:
-    """A job's id: text, or a whole number (hosts turn 7 into 7.0); "" stays "", the core makes one of it.
-
-    Raises:
-        ImpactError: `bad_argument`.
-    """
-    if value in (None, "", ALL):
-        return ALL if value == ALL else ""
-    if isinstance(value, str) and value.startswith("/"):
-        raise ImpactError("bad_argument", "an id does not start with /, as addresses do", "id")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ImpactError("bad_argument", "an id is text or a number", "id")
-    return check_id(value)
-
-
 def unknown_address(path: str) -> ImpactError:
     """The error for an address that does not exist, with the nearest that does."""
     near = difflib.get_close_matches(path[:64].lower(), ADDRESSES, n=1, cutoff=0.6)
     advice = f"did you mean {near[0]}?" if near else "/impact/help lists them"
     return ImpactError("unknown_address", f"unknown address {shown(path)}: {advice}")
-
-
-def shown(value: object) -> str:
-    """A value as an error quotes it: short, on one line, printable."""
-    if isinstance(value, str):
-        short = value if len(value) <= 40 else value[:37] + "..."
-        return repr("".join(char if char.isprintable() else "?" for char in short))
-    if value is None or isinstance(value, bool):
-        return {None: "nil", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, int | float) else f"a {type(value).__name__}"

@@ -154,6 +154,9 @@ class Connection(asyncio.BufferedProtocol, Generic[Work]):
             self._transport.abort()
 
     def close(self) -> None:
-        """Close, once what was sent is through."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close, once what was sent is through; told a second time, do not wait for that."""
+        if self._transport is None:
+            return
+        if self._transport.is_closing():
+            self._transport.abort()
+        self._transport.close()

@@ -89,6 +89,7 @@ class HttpServer:
                 option = socket.SO_EXCLUSIVEADDRUSE
             bound.setsockopt(socket.SOL_SOCKET, option, 1)
             bound.bind(address)
+            bound.listen(MAX_CONNECTIONS)
         except (OSError, OverflowError) as error:
             bound.close()
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
