@@ -115,6 +115,7 @@ def test_interrupt(tiny_bundle: Path, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(tiny_bundle),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
     )
     assert process.stdout is not None
     first = process.stdout.readline()
@@ -158,12 +159,12 @@ def test_disk_that_fills_while_writing(tiny_bundle: Path, tmp_path: Path) -> Non
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 96 kB; needs root."""
+    """A real file system of 160 kB; needs root."""
     folder = tmp_path / "disk"
     folder.mkdir()
     try:
         made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(folder)], capture_output=True, check=False
+            ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)], capture_output=True, check=False
         )
     except FileNotFoundError:
         pytest.skip("no mount command")

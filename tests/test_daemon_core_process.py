@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,7 @@ class Load:
             try:
                 if self._daemon.ask("/api/jobs", body).get("id") == job:
                     self.accepted[job] = variants
-            except OSError:
+            except (OSError, HTTPException):
                 return
 
     def _listen(self) -> None:

@@ -361,6 +361,13 @@ def test_a_socket_that_does_not_listen_holds_up_nobody(web: Web) -> None:
     deaf.close()
 
 
+def test_a_client_that_goes_away_leaves_its_job_running(web: Web) -> None:
+    with web.socket("?client=gone") as gone:
+        gone.send(json.dumps({"do": "generate", "id": "left", **QUICK, "seconds": 2, "iterations": 20}))
+        messages(gone, "start")
+    assert web.ended("left")["state"] == "ok"
+
+
 # Guard
 
 

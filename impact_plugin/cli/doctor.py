@@ -16,7 +16,23 @@ from impact_plugin.errors import ImpactError
 
 Level = Literal["ok", "warning", "error"]
 
-PACKAGES = ("numpy", "torch", "pydantic", "typer", "rich", "yaml", "soundfile", "soxr", "safetensors", "tokenizers")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "pydantic",
+    "typer",
+    "rich",
+    "yaml",
+    "soundfile",
+    "soxr",
+    "safetensors",
+    "tokenizers",
+    "fastapi",
+    "uvicorn",
+    "websockets",
+    "pythonosc",
+    "filelock",
+)
 SPACE_MB = 200
 
 
@@ -72,6 +88,7 @@ def examine(model: str | None) -> Iterator[Finding]:
         "sound files": _sound,
         "disk": _folders,
         "playing": _audio,
+        "daemon": _daemon,
     }
     for subject, check in checks.items():
         yield _safely(subject, check)
@@ -158,3 +175,14 @@ def _audio() -> Finding:
     if not outputs:
         return Finding("warning", "playing", f"{problem}; sounds are made all the same")
     return Finding("ok", "playing", f"{len(outputs)} outputs")
+
+
+def _daemon() -> Finding:
+    from impact_plugin.daemon.runtime import FILE, read_runtime
+    from impact_plugin.paths import state_folder
+
+    running = read_runtime()
+    where = f"its runtime file is {state_folder() / FILE}"
+    if running is None:
+        return Finding("ok", "daemon", f"none is running; {where}")
+    return Finding("ok", "daemon", f"process {running.pid}, OSC port {running.osc_port}, {running.url}; {where}")

@@ -110,6 +110,9 @@ def generator(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Defaults of the bundle's requests.")
     ] = None,
     description: Annotated[str, typer.Option(help="For `impact models list`.")] = "",
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="SPDX", help="Under which the weights are released.")
+    ] = None,
     samples_every: Annotated[int, typer.Option(min=1, help="Steps from one set of samples to the next.")] = 500,
     seed: Seed = 0,
     bf16: Bf16 = False,
@@ -164,6 +167,7 @@ def generator(
             text_tokens=TEXT_TOKENS,
             defaults=wanted,
             description=description,
+            licence=licence,
         )
 
     def sample(model: Any, bank: Any, step: int) -> None:

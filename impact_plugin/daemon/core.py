@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 #: Clients whose defaults are remembered, the latest ones; and bytes that must stay free beside the takes.
 MAX_CLIENTS: Final = 256
 SPARE_BYTES: Final = 1 << 20
+#: Seconds in which a pass that is going on should come to its end.
+_PASS_PATIENCE: Final = 5.0
 _SUBTYPE: Final = "PCM_24"
 #: Keys that rule each other out: a request's one hides a default for the other.
 _EITHER: Final = (("seconds", "bars"), ("peak_db", "lufs"))
@@ -103,13 +105,13 @@ class Core:
         done = self._worker.join(grace) and not self._worker.running
         if not done:
             self._worker.abort()
-            self._worker.join(5.0)
+            self._worker.join(_PASS_PATIENCE)
         self._saver.close(max(grace, 5.0))
         for entry in self._ledger.live():
             self._ledger.fail(
                 entry, ImpactError("busy", "the daemon stops: the job waits in its queue for the next start")
             )
-        self._journal.close()
+        self._journal.close(clean=self._worker.error is None)
         self._ring.clear()
         return done
 

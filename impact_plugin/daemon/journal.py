@@ -146,10 +146,11 @@ class Journal:
                     except ImpactError as error:
                         logger.warning("journal: %s", error.text)
 
-    def close(self) -> None:
-        """The daemon ends in good order: what still runs was not interrupted by a crash."""
+    def close(self, *, clean: bool = True) -> None:
+        """The daemon ends; in good order, so that what still runs was not interrupted by a crash, unless told not."""
         with self._lock:
-            self._note({"do": "stop"})
+            if clean:
+                self._note({"do": "stop"})
             self._closed = True
             if self._file is not None:
                 self._file.close()

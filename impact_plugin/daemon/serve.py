@@ -145,7 +145,8 @@ class Daemon:
         self._runtime_file.claim()
         self._http = HttpServer(options.host, options.http_port)
         self._http.bind()
-        takes = self._takes = TakeStore(options.takes)
+        folder = paths.takes_folder() if options.takes is None else options.takes.expanduser()
+        takes = self._takes = TakeStore(folder.absolute())
         self._make_takes_folder(takes)
         library = Library()
         for fault in library.faults:
@@ -154,7 +155,7 @@ class Daemon:
             info,
             lambda: _load(bundle, options.device),
             takes=takes,
-            previews=paths.cache_folder() / "previews",
+            previews=paths.cache_folder().absolute() / "previews",
             journal=Journal(self._runtime_file.folder / JOURNAL),
             presets=library,
             share=options.previews,

@@ -83,9 +83,15 @@ class Worker:
             self._ledger.changed.notify_all()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end, which comes once the ledger is closed and nothing runs; whether it came in time."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+        """Wait for the end, which comes once the ledger is closed and nothing runs, or soon after :meth:`abort`.
+
+        Returns:
+            Whether it came in time.
+        """
+        until = time.monotonic() + timeout
+        aborted = self._abort.is_set()
+        while self._thread.is_alive() and time.monotonic() < until and self._abort.is_set() == aborted:
+            self._thread.join(min(0.1, timeout))
         return not self._thread.is_alive()
 
     @property

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -41,6 +42,7 @@ from impact_plugin.engine.plan import (
 from impact_plugin.errors import ImpactError
 from impact_plugin.model.condition import Condition
 from impact_plugin.model.decode import Track, advance, start_track
+from impact_plugin.model.masking import mix_seed
 from impact_plugin.request import Request
 
 if TYPE_CHECKING:
@@ -295,7 +297,8 @@ class Engine:
 
     def _audio(self, track: Track, plan: Plan, quality: Quality) -> npt.NDArray[np.float32]:
         """One variant's audio at the plan's rate, exactly as long as asked, not levelled."""
-        decoded = self.bundle.codec.decode(track.draft[None], seeds=[track.seed], quality=quality)
+        seed = mix_seed(track.seed, zlib.crc32(plan.prompt.encode()))  # one seed, two prompts: other phases too
+        decoded = self.bundle.codec.decode(track.draft[None], seeds=[seed], quality=quality)
         samples = decoded[0].float().cpu().numpy()
         return resample(samples, self.native_rate, plan.rate, frames=plan.frames)
 

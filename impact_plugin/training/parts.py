@@ -98,14 +98,23 @@ def describe(
     text_tokens: int,
     defaults: Mapping[str, Setting],
     description: str = "",
+    licence: str | None = None,
 ) -> BundleInfo:
-    """The `bundle.yaml` of what was trained."""
+    """The `bundle.yaml` of what was trained.
+
+    Args:
+        licence: of the weights, and of the training sounds' latents that lie in the bundle.
+    """
+    own = [Licence(covers="weights and bank of neighbouring sounds", licence=licence)] if licence else []
+    encoder = Licence(
+        covers="text encoder (not part of the bundle)", licence="Apache-2.0", holder="sentence-transformers"
+    )
     return draft_info(
         name=name,
         codec=codec,
         model=model.config,
         seconds_limit=seconds_limit,
-        licences=licences_of(sounds),
+        licences=[*own, encoder, *licences_of(sounds)],
         description=description,
         defaults=defaults,
         text_config={"max_tokens": text_tokens},
