@@ -143,7 +143,7 @@ def test_lines_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.L
     assert "left out" in caplog.text
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_cut_anywhere_it_holds_what_was_written_before(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "j"
@@ -172,7 +172,7 @@ def test_cut_anywhere_it_holds_what_was_written_before(tmp_path: Path, data: st.
     assert set(numbers(path)) in (before, after)  # and reading it once more changes nothing
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=400), st.binary(max_size=400))
 def test_any_bytes_can_be_opened_and_lose_no_whole_line(tmp_path: Path, head: bytes, tail: bytes) -> None:
     path = tmp_path / "j"

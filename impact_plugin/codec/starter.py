@@ -38,7 +38,7 @@ class StarterConfig:
     token_width: int = 256
     frame_blocks: int = 2
     token_blocks: int = 2
-    noise: float = 0.9
+    noise: float = 0.8
     phase_rounds: int = 32
     preview_phase_rounds: int = 6
 
