@@ -63,7 +63,7 @@ def serving(core: Core, host: str = "127.0.0.1") -> Iterator[Web]:
 def tiny_web(bundle: Bundle, folder: Path) -> Iterator[Web]:
     """A server whose model is warm and which has one preset."""
     presets = {"knock": {"prompt": "a {what} knock", "slots": {"what": ["dull", "loud"]}, "tags": ["wood"]}}
-    with running_core(bundle, folder, presets=presets) as core, serving(core) as found:
+    with running_core(bundle, folder, presets=presets, share=100.0) as core, serving(core) as found:
         wait_for(lambda: core.status()["state"] == "ready")
         yield found
 
